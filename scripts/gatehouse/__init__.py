@@ -1,0 +1,1 @@
+"""Release gates for AI agents on GitHub Actions."""

@@ -1,0 +1,239 @@
+"""What an agent's answer to one case looks like, on the wire and in `runs.jsonl`.
+
+A request is `{id, input, repeat, deadline_s}`, a reply `{id, output, contexts, tool_calls, usage, iterations,
+error}`; a `Run` is the reply with what the runner measured. Everything read back from a file is checked:
+runs come from a job that executed untrusted code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RUN_SCHEMA = 1
+"""The version of `runs.jsonl` and `run.json` that this code writes; it reads this and every older one."""
+
+MAX_LINE = 16 * 2**20
+"""Bytes of one line of a results file; a longer one is refused unread."""
+
+
+class MalformedError(ValueError):
+    """A line or file that does not follow its schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a case has no usable output: the agent's own doing, or the infrastructure's."""
+
+    by: Literal["agent", "infrastructure"]
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one model in one run; `cached_tokens` are part of `input_tokens`."""
+
+    provider: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One tool call that the agent made, in order."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One case answered once. `case` is the case's digest, `repeat` counts from 0, `latency_s` is seconds."""
+
+    id: str
+    case: str
+    repeat: int
+    output: Any
+    contexts: list[str] | None = None
+    tool_calls: list[ToolCall] | None = None
+    usage: list[Usage] = field(default_factory=list)
+    iterations: int | None = None
+    latency_s: float | None = None
+    error: Fault | None = None
+
+    def to_line(self) -> str:
+        """One line of `runs.jsonl`, newline included."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Any) -> Run:
+        """A run from one parsed line; raises MalformedError that names the key."""
+        if not isinstance(data, dict):
+            raise MalformedError("not an object")
+        error = data.get("error")
+        return cls(
+            id=_typed(data, "id", str),
+            case=_typed(data, "case", str),
+            repeat=_count(data, "repeat"),
+            output=data.get("output"),
+            contexts=_list(data, "contexts", str),
+            tool_calls=parse_tool_calls(data.get("tool_calls")),
+            usage=parse_usage(data.get("usage")),
+            iterations=None if data.get("iterations") is None else _count(data, "iterations"),
+            latency_s=_seconds(data.get("latency_s")),
+            error=None if error is None else _fault(error),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """`run.json`: of what `runs.jsonl` beside it is the result.
+
+    `agent` is {name, version, digest}, `dataset` {path, digest, cases}, `shard` "i/n" or null, `commit` the
+    commit the run was made at (null outside a repository), `options` whatever else a resumed run must share.
+    """
+
+    agent: dict[str, Any]
+    dataset: dict[str, Any]
+    repeats: int = 1
+    shard: str | None = None
+    complete: bool = False
+    commit: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    schema: int = RUN_SCHEMA
+
+    @classmethod
+    def from_json(cls, data: Any) -> RunInfo:
+        """`run.json` parsed; raises MalformedError that names the key."""
+        if not isinstance(data, dict):
+            raise MalformedError("not an object")
+        if _count(data, "schema") > RUN_SCHEMA:
+            raise MalformedError(f"schema {data['schema']} is newer than this Gatehouse reads ({RUN_SCHEMA})")
+        agent, dataset = _typed(data, "agent", dict), _typed(data, "dataset", dict)
+        for owner, key in ((agent, "name"), (agent, "digest"), (dataset, "path"), (dataset, "digest")):
+            _typed(owner, key, str)
+        _count(dataset, "cases")
+        for key in ("shard", "commit"):
+            if data.get(key) is not None:
+                _typed(data, key, str)
+        return cls(
+            agent=agent,
+            dataset=dataset,
+            repeats=_count(data, "repeats"),
+            shard=data.get("shard"),
+            complete=_typed(data, "complete", bool),
+            commit=data.get("commit"),
+            options=data.get("options") if isinstance(data.get("options"), dict) else {},
+            schema=data["schema"],
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> RunInfo:
+        """`run.json` from disk; raises MalformedError, also for a file that is not JSON, or OSError."""
+        try:
+            return cls.from_json(json.loads(path.read_bytes()))
+        except MalformedError:
+            raise
+        except (ValueError, RecursionError) as e:
+            raise MalformedError(f"not JSON: {e}") from None
+
+    def write(self, path: Path) -> None:
+        """Replace `path` in one step: a reader never sees half of it."""
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+def read_runs(path: Path) -> Iterator[Run]:
+    """Every line of a `runs.jsonl`, one at a time; raises MalformedError with the line's number."""
+    with path.open("rb") as lines:
+        number = 0
+        while raw := lines.readline(MAX_LINE + 1):
+            number += 1
+            if len(raw) > MAX_LINE:
+                raise MalformedError(f"{path}:{number}: longer than {MAX_LINE // 2**20} MiB")
+            try:
+                yield Run.from_json(json.loads(raw))
+            except (ValueError, RecursionError) as e:
+                raise MalformedError(f"{path}:{number}: {e}") from None
+
+
+def parse_tool_calls(value: Any) -> list[ToolCall] | None:
+    """Tool calls as `{name, arguments}` objects, or plain names; raises MalformedError."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise MalformedError('"tool_calls" is not a list')
+    calls = []
+    for item in value:
+        call = {"name": item} if isinstance(item, str) else item
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            raise MalformedError('"tool_calls" holds something that is not {"name": ..., "arguments": {...}}')
+        arguments = call.get("arguments") or {}
+        if not isinstance(arguments, dict):
+            raise MalformedError(f'"tool_calls": arguments of "{call["name"]}" are not an object')
+        calls.append(ToolCall(call["name"], arguments))
+    return calls
+
+
+def parse_usage(value: Any) -> list[Usage]:
+    """Usage as a list of objects, or one object; raises MalformedError."""
+    usage = []
+    for item in value if isinstance(value, list) else [] if value is None else [value]:
+        if not isinstance(item, dict):
+            raise MalformedError('"usage" holds something that is not an object')
+        usage.append(
+            Usage(
+                provider=str(item.get("provider") or ""),
+                model=str(item.get("model") or ""),
+                input_tokens=_count(item, "input_tokens"),
+                output_tokens=_count(item, "output_tokens"),
+                cached_tokens=_count({"cached_tokens": item.get("cached_tokens") or 0}, "cached_tokens"),
+            )
+        )
+    return usage
+
+
+def _fault(value: Any) -> Fault:
+    if not isinstance(value, dict) or value.get("by") not in ("agent", "infrastructure"):
+        raise MalformedError('"error" is not {"by": "agent" or "infrastructure", "kind": ..., "message": ...}')
+    return Fault(value["by"], _typed(value, "kind", str), _typed(value, "message", str))
+
+
+def _typed(data: dict[str, Any], key: str, kind: type) -> Any:
+    if not isinstance(data.get(key), kind):
+        raise MalformedError(f'"{key}" is missing or not a {kind.__name__}')
+    return data[key]
+
+
+def _count(data: dict[str, Any], key: str) -> int:
+    value = data.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise MalformedError(f'"{key}" is not a count')
+    return value
+
+
+def _list(data: dict[str, Any], key: str, kind: type) -> list[Any] | None:
+    value = data.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
+        raise MalformedError(f'"{key}" is not a list of {kind.__name__}')
+    return value
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise MalformedError('"latency_s" is not a number of seconds')
+    return float(value)

@@ -1,0 +1,1 @@
+"""One module per action: read inputs, decide, write outputs."""

@@ -1,0 +1,1 @@
+"""Golden set, run, score, statistics, verdict."""

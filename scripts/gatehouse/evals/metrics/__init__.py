@@ -1,0 +1,1 @@
+"""Every metric joins one registry here."""

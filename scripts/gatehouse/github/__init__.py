@@ -1,0 +1,1 @@
+"""REST API, runner files and commands, comments, events."""

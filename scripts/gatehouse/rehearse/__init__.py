@@ -1,0 +1,1 @@
+"""The story that plays everything on one machine, and its stand-ins."""
