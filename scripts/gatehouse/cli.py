@@ -33,7 +33,9 @@ class Lines(click.Option):
     def value_from_envvar(self, ctx: click.Context) -> Any:
         """The lines of the variable that are not blank; None where it is unset or empty."""
         value = self.resolve_envvar_value(ctx)
-        return None if value is None else [line.strip() for line in value.splitlines() if line.strip()] or None
+        return (
+            None if value is None else [line.strip() for line in value.splitlines() if line.strip()] or None
+        )
 
 
 class LazyGroup(click.Group):
@@ -83,10 +85,19 @@ def print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"auto_envvar_prefix": "GATEHOUSE", "help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "auto_envvar_prefix": "GATEHOUSE",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Show the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the version.",
 )
 def gatehouse() -> None:
     """Release gates for AI agents: each stage reads what the stage before wrote under `.gatehouse/AGENT`."""
@@ -111,3 +122,9 @@ def main(args: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(130)
+    except Exception:  # noqa: BLE001 a fault of ours: never 1, which would say that the agent was measured
+        from traceback import print_exc  # noqa: PLC0415 only for the error
+
+        print_exc()
+        click.echo("This is a fault of Gatehouse, please report it. Nothing was measured.", err=True)
+        sys.exit(Exit.UNSCORED)

@@ -26,7 +26,7 @@ class State(StrEnum):
     FAIL = "fail"
     UNSCORED = "unscored"
     INCONCLUSIVE = "inconclusive"
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 a verdict, no password
 
     @staticmethod
     def worst(states: list[State]) -> State:
@@ -38,6 +38,10 @@ class State(StrEnum):
         if self is State.INCONCLUSIVE:
             return Exit.FAIL if on_inconclusive == "fail" else Exit.PASS
         return {State.FAIL: Exit.FAIL, State.UNSCORED: Exit.UNSCORED, State.PASS: Exit.PASS}[self]
+
+
+WINDOW = 120
+"""Characters of a source line that an error shows."""
 
 
 class Decision(NamedTuple):
@@ -64,14 +68,16 @@ class Problem:
 
     def __str__(self) -> str:
         """The message in house style: what, where (with a caret), the repair."""
-        where = f"{self.path}:{self.line}: " if self.path and self.line else f"{self.path}: " if self.path else ""
+        where = (
+            f"{self.path}:{self.line}: " if self.path and self.line else f"{self.path}: " if self.path else ""
+        )
         lines = [where + self.message]
         if self.source:
             # A window around the column: a line of 10 MB must not fill the terminal.
-            start = max(0, self.column - 60) if len(self.source) > 120 else 0
-            lines.append("    " + self.source[start : start + 120].replace("\t", " ").rstrip())
+            start = max(0, self.column - WINDOW // 2) if len(self.source) > WINDOW else 0
+            lines.append("    " + self.source[start : start + WINDOW].replace("\t", " ").rstrip())
             if self.column:
-                width = max(1, min(self.length, 120))
+                width = max(1, min(self.length, WINDOW))
                 lines.append("    " + " " * (self.column - 1 - start) + "~" * (width - 1) + "^")
         if self.repair:
             lines.append(self.repair)

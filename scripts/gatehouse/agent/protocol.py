@@ -99,7 +99,8 @@ class RunInfo:
     """`run.json`: of what `runs.jsonl` beside it is the result.
 
     `agent` is {name, version, digest}, `dataset` {path, digest, cases}, `shard` "i/n" or null, `commit` the
-    commit the run was made at (null outside a repository), `options` whatever else a resumed run must share.
+    commit the run was made at (null outside a repository), `options` whatever else a resumed run must share,
+    `failure` why an incomplete run ended.
     """
 
     agent: dict[str, Any]
@@ -109,6 +110,7 @@ class RunInfo:
     complete: bool = False
     commit: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    failure: str | None = None
     schema: int = RUN_SCHEMA
 
     @classmethod
@@ -122,7 +124,7 @@ class RunInfo:
         for owner, key in ((agent, "name"), (agent, "digest"), (dataset, "path"), (dataset, "digest")):
             _typed(owner, key, str)
         _count(dataset, "cases")
-        for key in ("shard", "commit"):
+        for key in ("shard", "commit", "failure"):
             if data.get(key) is not None:
                 _typed(data, key, str)
         return cls(
@@ -132,7 +134,8 @@ class RunInfo:
             shard=data.get("shard"),
             complete=_typed(data, "complete", bool),
             commit=data.get("commit"),
-            options=data.get("options") if isinstance(data.get("options"), dict) else {},
+            options=dict(data["options"]) if isinstance(data.get("options"), dict) else {},
+            failure=data.get("failure"),
             schema=data["schema"],
         )
 
@@ -205,7 +208,9 @@ def parse_usage(value: Any) -> list[Usage]:
 
 def _fault(value: Any) -> Fault:
     if not isinstance(value, dict) or value.get("by") not in ("agent", "infrastructure"):
-        raise MalformedError('"error" is not {"by": "agent" or "infrastructure", "kind": ..., "message": ...}')
+        raise MalformedError(
+            '"error" is not {"by": "agent" or "infrastructure", "kind": ..., "message": ...}'
+        )
     return Fault(value["by"], _typed(value, "kind", str), _typed(value, "message", str))
 
 

@@ -1,1 +1,151 @@
-"""Every metric joins one registry here."""
+"""Every metric joins one registry here: a name, what it needs, and a function that scores one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from gatehouse.errors import UserError
+
+if TYPE_CHECKING:
+    from gatehouse.agent.definition import Agent, MetricSetting
+    from gatehouse.agent.protocol import Run
+    from gatehouse.errors import Problem
+    from gatehouse.evals.dataset import Case
+
+
+class Score(NamedTuple):
+    """What a metric says of one run: a value, and in words why it is not better."""
+
+    value: float
+    reason: str = ""
+
+
+Scorer = Callable[["Case", "Run"], Score | None]
+"""Scores one run; None where the metric does not apply to it (the case has no reference, say)."""
+
+
+class OptionError(ValueError):
+    """An option of a metric in the agent file is missing or wrong; the message says what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: `scorer` makes its function from the options in the agent file; raises OptionError.
+
+    `aggregate` is how the cases' values become one; `direction` says which side of the threshold is good.
+    An implied metric joins a gate by itself, where `implied` finds that the agent file asks for it.
+    """
+
+    name: str
+    kind: Literal["quality", "safety", "cost", "latency"]
+    summary: str
+    scorer: Callable[[Mapping[str, Any], Agent], Scorer]
+    direction: Literal["higher", "lower"] = "higher"
+    aggregate: Literal["mean", "p50", "p95"] = "mean"
+    unit: str = ""
+    needs: str = ""
+    options: tuple[str, ...] = ()
+    implied: Callable[[Agent], bool] = field(default=lambda _agent: False)
+    version: int = 1
+
+    @property
+    def worst(self) -> float:
+        """The value of a case that the agent itself failed."""
+        return 0.0 if self.direction == "higher" else 1.0
+
+    @property
+    def per_case(self) -> bool:
+        """Whether one case can pass or fail it: a latency percentile belongs to the whole set."""
+        return self.kind in ("quality", "safety")
+
+
+def registry() -> dict[str, Metric]:
+    """Every metric by its name, in the order they are listed."""
+    from gatehouse.evals.metrics import budgets, text, tools  # noqa: PLC0415 they import this module
+
+    return {metric.name: metric for module in (text, tools, budgets) for metric in module.METRICS}
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One metric as one agent is held to it; `threshold` None means that every case must hold."""
+
+    metric: Metric
+    score: Scorer
+    threshold: float | None
+    floor: Literal["value", "interval"] = "value"
+    implied: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a value, of one case or of all, is on the good side of the threshold."""
+        tolerance = 1e-9  # 0.1 + 0.2: a mean is never to fail for the last bit of a float
+        if self.metric.direction == "higher":
+            return value >= (1.0 if self.threshold is None else self.threshold) - tolerance
+        return value <= (0.0 if self.threshold is None else self.threshold) + tolerance
+
+
+def gates_of(agent: Agent, thresholds: Mapping[str, float] | None = None) -> list[Gate]:
+    """What the agent is held to.
+
+    Its file's metrics, the thresholds of the command line over them, and what its guardrails and budgets
+    imply. Raises UserError with every unknown name and wrong option at once.
+    """
+    known, problems, gates = registry(), [], []
+    settings: dict[str, MetricSetting | None] = dict(agent.evals.metrics)
+    for name in thresholds or {}:
+        settings.setdefault(name, None)
+    for name, setting in settings.items():
+        metric = known.get(name)
+        if metric is None:
+            problems.append(_unknown(agent, name, known, in_file=setting is not None))
+            continue
+        problems += _wrong_options(agent, metric, setting)
+        threshold = (thresholds or {}).get(name, setting.threshold if setting else None)
+        if threshold is None and metric.kind != "safety":
+            problems.append(
+                agent.problem(
+                    "evals",
+                    "metrics",
+                    name,
+                    message=f'metric "{name}" has no threshold.',
+                    repair=f"Write {name}: 0.9, or {name}: {{threshold: 0.9}}.",
+                )
+            )
+        try:
+            score = metric.scorer(setting.options if setting else {}, agent)
+        except OptionError as error:
+            problems.append(agent.problem("evals", "metrics", name, message=f'metric "{name}": {error}'))
+            continue
+        gates.append(Gate(metric, score, threshold, setting.floor if setting else "value"))
+    if problems:
+        raise UserError(*problems)
+    implied = [m for m in known.values() if m.name not in settings and m.implied(agent)]
+    return gates + [Gate(m, m.scorer({}, agent), None, implied=True) for m in implied]
+
+
+def _wrong_options(agent: Agent, metric: Metric, setting: MetricSetting | None) -> list[Problem]:
+    return [
+        agent.problem(
+            "evals",
+            "metrics",
+            metric.name,
+            option,
+            message=f'metric "{metric.name}" has no option "{option}".',
+            repair=f"Its options: {', '.join(('threshold', 'floor', *metric.options))}.",
+        )
+        for option in (setting.options if setting else ())
+        if option not in metric.options
+    ]
+
+
+def _unknown(agent: Agent, name: str, known: Mapping[str, Metric], *, in_file: bool) -> Problem | str:
+    from difflib import get_close_matches  # noqa: PLC0415 only for the error
+
+    near = get_close_matches(name, known, 1)
+    repair = (f'Did you mean "{near[0]}"? ' if near else "") + "`gatehouse metrics` lists every name."
+    message = f'unknown metric "{name}".'
+    if in_file:
+        return agent.problem("evals", "metrics", name, message=message, repair=repair)
+    return f"--threshold: {message} {repair}"

@@ -1,0 +1,41 @@
+# Every command installs what it needs first, into .venv and .tools only (tools/bootstrap.py).
+PYTHON ?= python3
+BOOT = $(PYTHON) tools/bootstrap.py
+BIN = .venv/bin
+ARGS ?=
+
+.PHONY: help rehearse test lint format docs bench clean
+
+help: ## List the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
+
+rehearse: ## Play two pull requests through the whole gate on this machine
+	@$(BOOT) run
+	@$(BIN)/gatehouse rehearse $(ARGS)
+
+test: ## Run every test, the workflow runs included (ARGS="-k word" picks some)
+	@$(BOOT) dev go
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: ## Check style and types, and every action, workflow and template
+	@$(BOOT) dev go langcheck
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy -p gatehouse -p tests -p tools
+	$(BIN)/python tools/lint_yaml.py
+
+format: ## Rewrite the Python files in house style
+	@$(BOOT) dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+docs: ## Write the generated tables and blocks of the documentation again
+	@$(BOOT) dev
+	$(BIN)/python tools/action_docs.py
+
+bench: ## Measure a run against its goals (benchmarks/)
+	@$(BOOT) dev
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean: ## Remove what these commands installed
+	rm -rf .venv .tools tools/langcheck/node_modules

@@ -1,0 +1,1 @@
+"""Triage of refund requests at Larkfield Home."""

@@ -1,0 +1,106 @@
+"""The digest of an agent: one name for everything that defines its behaviour.
+
+In it: model, fallback model, prompt text, tools, guardrails with the output schema's content, retrieval with
+the knowledge base where it is in the repository, the loop's budgets, the entry point's code, the dependency
+lock files. Not in it: name, version, owner, evals, pricing, daily budgets; where prompt and schema lie; the
+YAML's layout.
+File contents count byte for byte, as they are in the working tree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock*.toml", "requirements*.txt")
+"""Names, in the repository's root, of the files that pin the agent's dependencies."""
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces, in UTF-8; raises ValueError for NaN and lone surrogates."""
+    return json.dumps(
+        value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode()
+
+
+def sha256(data: bytes) -> str:
+    """`sha256:` and the hex digest."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def combine(parts: Mapping[str, str]) -> str:
+    """The digest of an agent from those of its parts."""
+    return sha256(canonical(dict(parts)))
+
+
+def files_digest(root: Path, names: Iterable[str]) -> str:
+    """The digest of files under `root`: their names and contents; a name without a file is left out."""
+    entries = ((name, _content(root, name)) for name in sorted(names))
+    return sha256(canonical([entry for entry in entries if entry[1]]))
+
+
+def _content(root: Path, name: str) -> str:
+    place = root / name
+    link = "link:" + str(place.readlink()) + "," if place.is_symlink() else ""
+    if not place.is_file() or not place.resolve().is_relative_to(root.resolve()):
+        return link
+    with place.open("rb") as file:
+        return link + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_below(root: Path, place: str) -> list[str]:
+    """The files at or below `place` (relative to `root`), as names relative to `root`.
+
+    In git: every tracked file, and untracked `*.py` that is not ignored (code about to be added counts, what
+    a run leaves behind does not). Elsewhere, or with none tracked: every file but compiled ones.
+    """
+    tracked = _git_files(root, "--cached", "--recurse-submodules", "--", place)
+    if tracked:
+        fresh = _git_files(root, "--others", "--exclude-standard", "--", place)
+        return sorted({*tracked, *(name for name in fresh if name.endswith(".py"))})
+    start = root / place
+    found = [start] if start.is_file() else start.rglob("*")
+    return sorted(
+        str(file.relative_to(root))
+        for file in found
+        if not {"__pycache__", ".git"} & set(file.relative_to(root).parts)
+        and (file.is_symlink() or file.is_file())
+    )
+
+
+def _git_files(root: Path, *arguments: str) -> list[str]:
+    """Names that `git ls-files` prints, relative to `root`; none outside a repository or without git."""
+    # A container's checkout often belongs to another user, and a repository may name a program as fsmonitor.
+    safe = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "--literal-pathspecs"]
+    command = ["git", "-C", str(root), *safe, "ls-files", "-z", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name] if done.returncode == 0 else []
+
+
+def lock_files(root: Path) -> list[str]:
+    """The names of the dependency lock files in `root`."""
+    return sorted(file.name for pattern in LOCK_FILES for file in root.glob(pattern) if file.is_file())
+
+
+def code_files(root: Path, entrypoint: str) -> list[str]:
+    """The files of the package that `module:function` names, in `root` or `root/src`; none elsewhere.
+
+    Of a module outside any package: every Python file in and below its folder, since it may import them.
+    """
+    package = entrypoint.partition(":")[0].partition(".")[0]
+    for base in (Path(), Path("src")):
+        if (root / base / package).is_dir():
+            return files_below(root, str(base / package))
+        if (root / base / f"{package}.py").is_file():
+            return [name for name in files_below(root, str(base)) if name.endswith(".py")]
+    return []

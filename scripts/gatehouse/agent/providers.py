@@ -1,0 +1,164 @@
+"""Where each provider's OpenAI-compatible endpoint is, and which variable holds its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gatehouse.errors import InfrastructureError, Problem, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MODEL_KEY = "GATEHOUSE_MODEL_KEY"
+"""Wins over every provider's own variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider: `base_url` is "" where every customer has their own, `path` is what a bare host gets.
+
+    A self-hosted one costs nothing per token and needs no key, but sends one that is set.
+    """
+
+    name: str
+    base_url: str
+    base_url_variable: str
+    key_variable: str
+    self_hosted: bool = False
+    path: str = "/v1"
+    key_header: str = "Authorization"
+
+
+PROVIDERS = {
+    provider.name: provider
+    for provider in (
+        Provider("openai", "https://api.openai.com/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
+        Provider("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
+        Provider(
+            "ollama", "http://127.0.0.1:11434/v1", "OLLAMA_BASE_URL", "OLLAMA_API_KEY", self_hosted=True
+        ),
+        Provider("vllm", "", "VLLM_BASE_URL", "VLLM_API_KEY", self_hosted=True),
+        Provider(
+            "azure",
+            "",
+            "AZURE_OPENAI_ENDPOINT",
+            "AZURE_OPENAI_API_KEY",
+            path="/openai/v1",
+            key_header="api-key",
+        ),
+        Provider("bedrock", "", "BEDROCK_BASE_URL", "AWS_BEARER_TOKEN_BEDROCK", path="/openai/v1"),
+        Provider("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_BASE_URL", "DEEPSEEK_API_KEY"),
+        Provider(
+            "fireworks",
+            "https://api.fireworks.ai/inference/v1",
+            "FIREWORKS_BASE_URL",
+            "FIREWORKS_API_KEY",
+            path="/inference/v1",
+        ),
+        Provider(
+            "google",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            "GEMINI_BASE_URL",
+            "GEMINI_API_KEY",
+            path="/v1beta/openai",
+        ),
+        Provider(
+            "groq", "https://api.groq.com/openai/v1", "GROQ_BASE_URL", "GROQ_API_KEY", path="/openai/v1"
+        ),
+        Provider("mistral", "https://api.mistral.ai/v1", "MISTRAL_BASE_URL", "MISTRAL_API_KEY"),
+        Provider(
+            "openrouter",
+            "https://openrouter.ai/api/v1",
+            "OPENROUTER_BASE_URL",
+            "OPENROUTER_API_KEY",
+            path="/api/v1",
+        ),
+        Provider("together", "https://api.together.xyz/v1", "TOGETHER_BASE_URL", "TOGETHER_API_KEY"),
+        Provider("xai", "https://api.x.ai/v1", "XAI_BASE_URL", "XAI_API_KEY"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to ask, and as whom; `key` is None where none is needed."""
+
+    provider: Provider
+    base_url: str
+    key: str | None = field(default=None, repr=False)
+
+    def headers(self) -> dict[str, str]:
+        """What a request carries to be let in."""
+        if self.key is None:
+            return {}
+        header = self.provider.key_header
+        return {header: f"Bearer {self.key}" if header == "Authorization" else self.key}
+
+
+def find_provider(name: str) -> Provider:
+    """The provider of that name; raises UserError with the nearest one."""
+    if name in PROVIDERS:
+        return PROVIDERS[name]
+    near = get_close_matches(name, PROVIDERS, 1)
+    repair = f'Did you mean "{near[0]}"?' if near else f"Known are: {', '.join(sorted(PROVIDERS))}."
+    raise UserError(Problem(f'unknown model provider "{name}".', repair=repair))
+
+
+def resolve(name: str, base_url: str | None, environ: Mapping[str, str]) -> Endpoint:
+    """The endpoint of provider `name`: its URL from the agent file, else its variable, else its own.
+
+    Raises UserError for a provider or URL that cannot be used, and InfrastructureError for a missing key:
+    nothing would be measured.
+    """
+    provider = find_provider(name)
+    url = base_url or environ.get(provider.base_url_variable, "").strip() or provider.base_url
+    if not url:
+        raise UserError(
+            Problem(
+                f'provider "{name}" has no address of its own.',
+                repair=f"Give `base_url` in the agent file's model, or set {provider.base_url_variable}.",
+            )
+        )
+    url = _checked(url, provider)
+    key = (environ.get(MODEL_KEY, "").strip() or environ.get(provider.key_variable, "").strip()) or None
+    if key and not (key.isascii() and key.isprintable()):
+        raise InfrastructureError(
+            f"The key of {name} holds characters that no key has: was it copied with line ends?"
+        )
+    if key is None and not provider.self_hosted and not _is_loopback(url):
+        raise InfrastructureError(
+            f"No key for {name}: set {MODEL_KEY} or {provider.key_variable}. Nothing was measured."
+        )
+    return Endpoint(provider, url, key)
+
+
+def _checked(url: str, provider: Provider) -> str:
+    """The URL without a slash at its end; a bare host gets the provider's path."""
+    try:
+        parts = urlsplit(url)
+        usable = (
+            parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:
+        usable = False
+    # A password in it would show in every message, a query would be cut off by the path we add.
+    if not usable or parts.username or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise UserError(
+            Problem(
+                f"the base URL of {provider.name} cannot be used.",
+                repair="It has the form https://HOST/PATH, without user, query or fragment.",
+            )
+        )
+    return url.rstrip("/") if parts.path.rstrip("/") else url.rstrip("/") + provider.path
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

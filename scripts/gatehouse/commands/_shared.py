@@ -1,0 +1,309 @@
+"""What several commands read alike: agents, folders of results, and the failure left behind for the next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gatehouse.agent.definition import Agent, load_agent
+from gatehouse.cli import Lines
+from gatehouse.errors import Exit, GatehouseError, State, UserError
+from gatehouse.evals.dataset import GoldenSet
+from gatehouse.evals.metrics import Gate, gates_of
+from gatehouse.evals.results import OUT, Subject, find_runs, write_json
+from gatehouse.github.event import current_commit
+from gatehouse.github.runner import annotate, set_outputs, show_error
+
+F = TypeVar("F", bound=Callable[..., Any])
+AGENT_FILES = ("agents/*.yaml", "agents/*.yml")
+"""Where agent files are looked for when none is named."""
+
+
+def agent_option(function: F) -> F:
+    """`--agent`: files or patterns."""
+    return click.option(
+        "--agent",
+        "agents",
+        cls=Lines,
+        multiple=True,
+        metavar="FILE",
+        envvar=None,
+        help="Agent file, or a pattern of them; repeatable. Default: agents/*.yaml.",
+    )(function)
+
+
+def out_option(function: F) -> F:
+    """`--out`: the folder of one agent's results."""
+    return click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="FOLDER",
+        help="Folder of the results. Default: .gatehouse/AGENT.",
+    )(function)
+
+
+def runs_option(function: F) -> F:
+    """`--runs`: results of the run stage from elsewhere."""
+    return click.option(
+        "--runs",
+        cls=Lines,
+        multiple=True,
+        metavar="PATH",
+        help="runs.jsonl, or a folder that holds them; repeatable. Default: those under --out.",
+    )(function)
+
+
+def dataset_option(function: F) -> F:
+    """`--dataset`: another golden set than the agent file's."""
+    return click.option(
+        "--dataset", metavar="FILE", help="Golden set (JSONL). Default: evals.dataset of the agent file."
+    )(function)
+
+
+class Thresholds(click.ParamType[dict[str, float]]):
+    """`name=value,name=value`, as numbers by metric; all that is wrong with it is said at once."""
+
+    name = "thresholds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, float]:
+        """The mapping; a click error that names every part that is not `name=number`."""
+        if isinstance(value, dict):
+            return value
+        found: dict[str, float] = {}
+        wrong: list[str] = []
+        for part in filter(None, (p.strip() for p in str(value).replace("\n", ",").split(","))):
+            name, _, number = (p.strip() for p in part.partition("="))
+            try:
+                threshold = float(number)
+            except ValueError:
+                threshold = float("nan")
+            if not name or threshold != threshold or abs(threshold) == float("inf") or name in found:  # noqa: PLR0124
+                wrong.append(part)
+            found[name] = threshold
+        if wrong:
+            self.fail(
+                f"{', '.join(map(repr, wrong))}: write name=number once for each metric, "
+                "separated by commas: exact_match=0.85,latency_p95=2.5",
+                param,
+                ctx,
+            )
+        return found
+
+
+def threshold_option(function: F) -> F:
+    """`--threshold`: over those of the agent file."""
+    return click.option(
+        "--threshold",
+        "threshold",
+        type=Thresholds(),
+        metavar="NAME=VALUE,...",
+        help="Thresholds over those of the agent file.",
+    )(function)
+
+
+def agent_files(patterns: tuple[str, ...]) -> list[str]:
+    """The agent files that `patterns` name, sorted, each once; raises UserError for one that names none."""
+    root, found, problems = Path(), set[str](), []
+    for pattern in patterns or AGENT_FILES:
+        names = {pattern} if (root / pattern).is_file() else set[str]()
+        if not names and any(c in pattern for c in "*?["):
+            with suppress(
+                ValueError, NotImplementedError
+            ):  # an absolute or malformed pattern matches nothing
+                names = {str(p) for p in root.glob(pattern) if p.is_file()}
+        if not names and patterns:
+            problems.append(f'--agent "{pattern}": no such file.')
+        found |= names
+    if problems:
+        raise UserError(*problems)
+    if not found:
+        raise UserError("No agent file was found: nothing matches agents/*.yaml. Name yours with --agent.")
+    return sorted(found)
+
+
+def rough_name(path: str) -> str:
+    """A name for an agent whose file may not load: what the file says where that much can be read."""
+    import re  # noqa: PLC0415 only after an error
+
+    import yaml  # noqa: PLC0415
+
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError):
+        name = yaml.load(Path(path).read_bytes()[:1_000_000], yaml.CSafeLoader)["agent"]["name"]
+        if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) and ".." not in name:
+            return str(name)
+    return re.sub(r"[^a-z0-9._-]+", "-", Path(path).stem.lower()).strip("-.") or "agent"
+
+
+def folder_of(name: str, out: Path | None) -> Path:
+    """The folder of an agent's results."""
+    return out or OUT / name
+
+
+def subject_of(agent: Agent, dataset: str | None) -> Subject:
+    """The agent with its golden set and the commit at hand; raises UserError."""
+    path = dataset or agent.evals.dataset
+    if path is None:
+        raise UserError(
+            agent.problem(
+                message="the agent file names no golden set.",
+                repair="Write evals: {dataset: FILE}, or give --dataset FILE.",
+            )
+        )
+    return Subject(agent, GoldenSet(path), current_commit(Path.cwd()))
+
+
+def eval_gates(agent: Agent, threshold: dict[str, float] | None) -> list[Gate]:
+    """What the eval gate holds the agent to; raises UserError where that is nothing."""
+    gates = [gate for gate in gates_of(agent, threshold) if gate.metric.kind != "cost"]
+    if not gates:
+        raise UserError(
+            agent.problem(
+                message="the agent file names no metric: nothing would be measured.",
+                repair="Write evals: {metrics: {exact_match: 0.9}}, or give "
+                "--threshold exact_match=0.9. `gatehouse metrics` lists every name.",
+            )
+        )
+    return gates
+
+
+def runs_for(agent: Agent, runs: tuple[str, ...], folder: Path, *, only: bool) -> list[Path]:
+    """The run files of one agent: those under its folder, or of `runs` those that say they are its own.
+
+    Where it is the `only` agent, all of `runs` are meant for it: what is another's is then an error.
+    """
+    if not runs:
+        return [folder / "runs.jsonl"]
+    files = find_runs(runs)
+    return files if only else [file for file in files if _says_it_is_of(file, agent.name)]
+
+
+def _says_it_is_of(file: Path, name: str) -> bool:
+    from gatehouse.agent.protocol import MalformedError, RunInfo  # noqa: PLC0415 beside its one use
+
+    try:
+        return bool(RunInfo.read(file.with_name("run.json")).agent["name"] == name)
+    except (MalformedError, OSError):
+        return f"-{name}-" in f"-{file.parent.name}-"  # unreadable: whose it was, its folder says
+
+
+def leave(folder: Path, file: str, name: str, path: str, error: GatehouseError) -> None:
+    """Write a verdict file that says why there is no verdict, so that the scorecard can say it."""
+    write_json(
+        folder / file,
+        {
+            "schema": 1,
+            "agent": {"name": name, "version": None, "digest": None, "path": path},
+            "dataset": None,
+            "commit": current_commit(Path.cwd()),
+            "state": State.UNSCORED,
+            "reason": first_lines(error),
+            "exit_code": error.code,
+            "metrics": [],
+            "failing": 0,
+            "failing_cases": [],
+            "limits": [],
+            "by_model": [],
+        },
+    )
+
+
+def first_lines(error: GatehouseError) -> str:
+    """An error in a line or two, without its carets: for a verdict file."""
+    problems = error.problems if isinstance(error, UserError) else []
+    if not problems:
+        return str(error)
+    where = [
+        f"{p.path}:{p.line}: {p.message}" if p.line else f"{p.path}: {p.message}" if p.path else p.message
+        for p in problems[:3]
+    ]
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""  # noqa: PLR2004
+    return " ".join(where) + more
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a gate came to for one agent."""
+
+    name: str
+    state: State
+    reason: str
+    code: Exit
+    error: GatehouseError | None = None
+
+
+Work = Callable[[Agent, Path, bool], tuple[State, str]]
+"""The work of a stage on one agent: from the agent, its folder, and whether it is the only one."""
+
+
+def each_agent(agents: tuple[str, ...], out: Path | None, file: str, work: Work) -> list[Result]:
+    """Do `work` for each agent; what goes wrong with one is left in its `file`, and the others go on.
+
+    Raises UserError where no agent is named, `--out` is one folder for several, or two agents share a name.
+    """
+    files = agent_files(agents)
+    if out and len(files) > 1:
+        raise UserError(f"--out is the folder of one agent, and there are {len(files)}: {', '.join(files)}.")
+    require_unique(files)
+    return [_one(path, out, file, work, only=len(files) == 1) for path in files]
+
+
+def _one(path: str, out: Path | None, file: str, work: Work, *, only: bool) -> Result:
+    name = rough_name(path)
+    folder = folder_of(name, out)
+    try:
+        if file:  # whatever happens now, an old verdict must not be read for the new one
+            (folder / file).unlink(missing_ok=True)
+        agent = load_agent(path)
+        for warning in agent.warnings:
+            annotate("warning", warning.message, file=warning.path, line=warning.line)
+        state, reason = work(agent, folder, only)
+    except GatehouseError as error:
+        if file:
+            leave(folder, file, name, path, error)
+        show_error(error)
+        return Result(name, State.UNSCORED, first_lines(error), error.code, error)
+    return Result(name, state, reason, state.exit_code(on_inconclusive=agent.evals.on_inconclusive))
+
+
+def require_unique(files: list[str]) -> None:
+    """Raise UserError where two agent files share a name: their results would lie in one folder."""
+    named: dict[str, str] = {}
+    problems = []
+    for path in files:
+        other = named.setdefault(rough_name(path), path)
+        if other != path:
+            problems.append(
+                f"{path} and {other} are both named {rough_name(path)}: name the one to gate with --agent."
+            )
+    if problems:
+        raise UserError(*problems)
+
+
+def exit_code(results: list[Result]) -> Exit:
+    """The exit code of several agents: a failed gate, then a file to mend, then what was not measured."""
+    codes = {result.code for result in results}
+    return next((code for code in (Exit.FAIL, Exit.INVALID, Exit.UNSCORED) if code in codes), Exit.PASS)
+
+
+def finish(results: list[Result]) -> None:
+    """Hand on the outputs that both gates share, and end with their exit code."""
+    state = State.worst([r.state for r in results])
+    worst = [r for r in results if r.state is state]
+    set_outputs(
+        {
+            "state": state,
+            "reason": worst[0].reason
+            if len(worst) == 1
+            else "; ".join(f"{r.name}: {r.reason}" for r in worst),
+            "agents": json.dumps([{"name": r.name, "state": r.state, "reason": r.reason} for r in results]),
+        }
+    )
+    click.get_current_context().exit(exit_code(results))

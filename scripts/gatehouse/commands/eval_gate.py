@@ -1,0 +1,72 @@
+"""`gatehouse eval-gate`: run, score and verdict in one step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gatehouse.commands._shared import (
+    agent_option,
+    dataset_option,
+    each_agent,
+    eval_gates,
+    finish,
+    out_option,
+    runs_for,
+    runs_option,
+    subject_of,
+    threshold_option,
+)
+from gatehouse.commands.run import run_agent, run_options
+from gatehouse.commands.verdict import judge_folder
+from gatehouse.errors import GatehouseError, InfrastructureError, State
+from gatehouse.evals.results import runs_of
+from gatehouse.evals.score import write_scores
+from gatehouse.github.runner import say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gatehouse.agent.definition import Agent
+
+
+@click.command("eval-gate")
+@agent_option
+@dataset_option
+@threshold_option
+@runs_option
+@run_options
+@out_option
+def eval_gate(
+    agents: tuple[str, ...],
+    dataset: str | None,
+    threshold: dict[str, float] | None,
+    runs: tuple[str, ...],
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Run, score and verdict in one step.
+
+    With --runs the agent is not run: runs made elsewhere are scored and judged. Writes runs.jsonl,
+    scores.jsonl and eval.json. Exit code: 0 pass, 1 fail, 2 a file or option to mend, 3 not measured.
+    """
+
+    def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
+        gates, subject = eval_gates(agent, threshold), subject_of(agent, dataset)
+        failure: GatehouseError | None = None
+        if not runs:
+            try:
+                run_agent(subject, folder, **options)
+            except InfrastructureError as error:
+                # What was answered before is still scored: a gate that fails already is not less red.
+                failure = error
+                say(str(error))
+        files = runs_for(agent, runs, folder, only=only)
+        if failure and not any(file.exists() for file in files):
+            raise failure
+        repeats, found = runs_of(subject, files)
+        write_scores(subject, gates, repeats, found, folder)
+        return judge_folder(subject, gates, files, folder)
+
+    finish(each_agent(agents, out, "eval.json", work))

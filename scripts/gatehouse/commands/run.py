@@ -1,0 +1,185 @@
+"""`gatehouse run`: the first stage of the eval gate, and the only one that executes the agent."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gatehouse.agent.protocol import MalformedError, RunInfo
+from gatehouse.commands._shared import (
+    agent_option,
+    dataset_option,
+    each_agent,
+    exit_code,
+    first_lines,
+    out_option,
+    subject_of,
+)
+from gatehouse.errors import GatehouseError, InfrastructureError, State
+from gatehouse.evals.results import MAX_REPEATS, Subject
+from gatehouse.github.runner import say, set_outputs
+
+if TYPE_CHECKING:
+    from gatehouse.agent.definition import Agent
+    from gatehouse.evals.run import RunOptions, Target
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def run_options(function: F) -> F:
+    """The options of everything that executes the agent."""
+    for option in reversed(
+        (
+            click.option(
+                "--concurrency",
+                type=click.IntRange(1, 1024),
+                default=8,
+                show_default=True,
+                help="Cases in flight at once.",
+            ),
+            click.option(
+                "--repeats",
+                type=click.IntRange(1, MAX_REPEATS),
+                default=1,
+                show_default=True,
+                help="Times that each case is asked.",
+            ),
+            click.option(
+                "--case-deadline",
+                type=click.FloatRange(0.001, 86_400),
+                default=60.0,
+                show_default=True,
+                help="Seconds for one case.",
+            ),
+            click.option(
+                "--run-deadline",
+                type=click.FloatRange(0.001, 604_800),
+                default=1800.0,
+                show_default=True,
+                help="Seconds for the whole run.",
+            ),
+            click.option(
+                "--python",
+                metavar="PATH",
+                help="The agent's interpreter. Default: .venv/bin/python where it exists, else python3.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def run_agent(
+    subject: Subject,
+    folder: Path,
+    *,
+    concurrency: int,
+    repeats: int,
+    case_deadline: float,
+    run_deadline: float,
+    python: str | None,
+) -> None:
+    """Ask the agent every case, into `folder`; raises a GatehouseError where that could not be done whole."""
+    from gatehouse.evals.progress import Progress  # noqa: PLC0415 asyncio costs 40 ms
+    from gatehouse.evals.run import RunOptions, run_cases  # noqa: PLC0415
+
+    agent, golden = subject.agent, subject.golden
+    options = RunOptions(concurrency, case_deadline, run_deadline)
+    info = RunInfo(
+        agent={"name": agent.name, "version": agent.version, "digest": agent.digest, "path": agent.path},
+        dataset={"path": golden.path, "digest": golden.digest, "cases": len(golden)},
+        repeats=repeats,
+        commit=subject.commit,
+        options={"case_deadline_s": case_deadline},
+    )
+    _drop_verdicts(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        target = _target(agent, options, folder, python)
+        summary = run_cases(target, golden, folder, info, options, progress=Progress(sys.stderr))
+        if summary.stopped:
+            raise InfrastructureError(
+                f"{summary.not_asked} of {summary.total} answers are missing: {summary.stopped}"
+            )
+    except InfrastructureError as error:
+        _say_why(folder, info, error)
+        raise
+    resumed = f", {summary.resumed} kept from the run before" if summary.resumed else ""
+    say(f"{agent.name}: {summary.asked} answers in {summary.seconds:.1f} s{resumed}.")
+    for note in summary.notes:
+        say(f"{agent.name}: {note}")
+
+
+def _drop_verdicts(folder: Path) -> None:
+    """What was found of older runs must not be taken for a verdict on this one."""
+    for file in ("scores.json", "eval.json", "cost.json"):
+        with suppress(FileNotFoundError):
+            (folder / file).unlink()
+
+
+def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None) -> Target:
+    if agent.entrypoint is None:
+        from gatehouse.agent.providers import resolve  # noqa: PLC0415 beside the 150 ms of aiohttp
+        from gatehouse.evals.chat import Chat  # noqa: PLC0415
+
+        model = agent.model
+        endpoint = resolve(model.provider, model.base_url, os.environ)
+        given = {"temperature": model.temperature, "max_tokens": model.max_tokens}
+        parameters = {name: value for name, value in given.items() if value is not None} | model.parameters
+        return Chat(endpoint, model.name, agent.prompt_text, parameters, concurrency=options.concurrency)
+    from gatehouse.agent.interpreter import user_interpreter, worker_environment  # noqa: PLC0415
+    from gatehouse.agent.providers import PROVIDERS  # noqa: PLC0415
+    from gatehouse.evals.worker_pool import WorkerPool  # noqa: PLC0415
+
+    provider = PROVIDERS.get(agent.model.provider)
+    environ = worker_environment(os.environ, provider.key_variable if provider else None)
+    return WorkerPool(
+        agent.entrypoint,
+        user_interpreter(python),
+        threads=options.concurrency,
+        environ=environ,
+        cwd=Path.cwd(),
+        out_dir=folder,
+    )
+
+
+def _say_why(folder: Path, info: RunInfo, error: GatehouseError) -> None:
+    """Leave in `run.json` why the run is incomplete: another job will have to say it."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            info = RunInfo.read(folder / "run.json")
+        except (MalformedError, OSError):
+            (folder / "runs.jsonl").unlink(missing_ok=True)
+        replace(info, failure=first_lines(error)).write(folder / "run.json")
+
+
+@click.command
+@agent_option
+@dataset_option
+@run_options
+@out_option
+def run(agents: tuple[str, ...], dataset: str | None, out: Path | None, **options: Any) -> None:
+    """Ask the agent every case of its golden set.
+
+    Writes runs.jsonl and run.json; an unfinished run of the same agent, golden set and options is resumed.
+    Exit code: 0 every case was asked, 2 a file or option to mend, 3 the run could not be made whole.
+    """
+    folders: list[Path] = []
+
+    def work(agent: Agent, folder: Path, _only: bool) -> tuple[State, str]:
+        folders.append(folder)
+        run_agent(subject_of(agent, dataset), folder, **options)
+        return State.PASS, "run"
+
+    results = each_agent(agents, out, "", work)
+    complete = all(result.error is None for result in results)
+    set_outputs({"out": str(folders[-1]) if folders else "", "complete": complete})
+    click.get_current_context().exit(exit_code(results))

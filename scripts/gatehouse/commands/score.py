@@ -1,0 +1,56 @@
+"""`gatehouse score`: the second stage of the eval gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gatehouse.commands._shared import (
+    agent_option,
+    dataset_option,
+    each_agent,
+    eval_gates,
+    finish,
+    out_option,
+    runs_for,
+    runs_option,
+    subject_of,
+    threshold_option,
+)
+from gatehouse.errors import State
+from gatehouse.evals.results import runs_of
+from gatehouse.evals.score import write_scores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gatehouse.agent.definition import Agent
+
+
+@click.command
+@agent_option
+@dataset_option
+@threshold_option
+@runs_option
+@out_option
+def score(
+    agents: tuple[str, ...],
+    dataset: str | None,
+    threshold: dict[str, float] | None,
+    runs: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    """Score the runs with every metric.
+
+    Reads runs.jsonl, writes scores.jsonl beside it; judges nothing yet.
+    """
+
+    def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
+        gates, subject = eval_gates(agent, threshold), subject_of(agent, dataset)
+        repeats, found = runs_of(subject, runs_for(agent, runs, folder, only=only))
+        write_scores(subject, gates, repeats, found, folder)
+        click.echo(f"{agent.name}: scored by {', '.join(gate.metric.name for gate in gates)}.")
+        return State.PASS, "scored"
+
+    finish(each_agent(agents, out, "eval.json", work))

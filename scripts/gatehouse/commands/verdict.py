@@ -1,0 +1,66 @@
+"""`gatehouse verdict`: the third stage of the eval gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gatehouse.commands._shared import (
+    agent_option,
+    dataset_option,
+    each_agent,
+    eval_gates,
+    finish,
+    out_option,
+    runs_for,
+    runs_option,
+    subject_of,
+    threshold_option,
+)
+from gatehouse.errors import State
+from gatehouse.evals.assess import assess
+from gatehouse.evals.results import Subject, write_json
+from gatehouse.evals.score import read_scores
+from gatehouse.github.runner import say
+from gatehouse.report.scorecard import Card, terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gatehouse.agent.definition import Agent
+    from gatehouse.evals.metrics import Gate
+
+
+def judge_folder(subject: Subject, gates: list[Gate], runs: list[Path], folder: Path) -> tuple[State, str]:
+    """Write `eval.json` from the scores under `folder`, show it, and return its state and reason."""
+    verdict = assess(subject, gates, read_scores(subject, gates, folder), runs, folder)
+    write_json(folder / "eval.json", verdict)
+    say(terminal([Card(subject.agent.name, verdict, None, gates=("eval",))]))
+    return State(verdict["state"]), str(verdict["reason"])
+
+
+@click.command
+@agent_option
+@dataset_option
+@threshold_option
+@runs_option
+@out_option
+def verdict(
+    agents: tuple[str, ...],
+    dataset: str | None,
+    threshold: dict[str, float] | None,
+    runs: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    """Judge the scores: one threshold per metric.
+
+    Reads scores.jsonl (and runs.jsonl for the texts of failing cases), writes eval.json. Exit code: 0 pass,
+    1 fail, 2 a file or option to mend, 3 not measured.
+    """
+
+    def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
+        gates, subject = eval_gates(agent, threshold), subject_of(agent, dataset)
+        return judge_folder(subject, gates, runs_for(agent, runs, folder, only=only), folder)
+
+    finish(each_agent(agents, out, "eval.json", work))

@@ -1,0 +1,162 @@
+"""From scores to `eval.json`: every metric judged, the failing cases picked out for people to read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gatehouse.evals.metrics.text import as_text
+from gatehouse.evals.results import runs_of
+from gatehouse.evals.verdict import judge, judge_critical, overall
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gatehouse.agent.protocol import Run
+    from gatehouse.evals.metrics import Gate
+    from gatehouse.evals.results import Subject
+    from gatehouse.evals.score import Scores
+
+EVAL_SCHEMA = 1
+SHOWN_CASES = 100
+"""Failing cases that `eval.json` carries with their texts; the rest are counted."""
+SHOWN_CHARACTERS = 4000
+"""Characters of each text of a failing case in `eval.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """A case that fails at least one per-case metric; sorts as it should be read: the gravest first."""
+
+    id: str
+    critical: bool
+    metrics: tuple[str, ...]
+
+    @property
+    def gravity(self) -> tuple[bool, int]:
+        return not self.critical, -len(self.metrics)
+
+
+def assess(
+    subject: Subject, gates: Sequence[Gate], scores: Scores, runs: Sequence[Path], out: Path
+) -> dict[str, Any]:
+    """`eval.json` of one agent; raises StaleError where the files under `out` do not belong together."""
+    golden, tallies = subject.golden, scores.tallies
+    per_case = [(gate, tallies[gate.metric.name]) for gate in gates if gate.metric.per_case]
+    failing: list[_Failing] = []
+    critical, critical_failed, critical_unscored, resolved = 0, [], [], 0
+    for slot, case in enumerate(golden):
+        values = [(gate, tally.value(slot)) for gate, tally in per_case]
+        failed = tuple(
+            gate.metric.name for gate, value in values if value is not None and not gate.holds(value)
+        )
+        unscored = any(tally.unscored[slot] for tally in tallies.values())
+        measured = any(value is not None for _, value in values)
+        critical += case.critical
+        if failed:
+            failing.append(_Failing(case.id, case.critical, failed))
+            critical_failed += [case.id] * case.critical
+        elif unscored or not measured:
+            critical_unscored += [case.id] * case.critical
+        elif not any(tally.faults[slot] for tally in tallies.values()):
+            resolved += 1
+    rows = [
+        judge(
+            gate,
+            [v for v in map(tallies[gate.metric.name].value, range(len(golden))) if v is not None],
+            unscored=sum(tallies[gate.metric.name].unscored),
+            skipped=_skipped(scores, gate, len(golden)),
+            max_unscored=subject.agent.evals.max_unscored,
+            why_unscored=tallies[gate.metric.name].why_unscored,
+        )
+        for gate in gates
+        if gate.metric.kind != "cost"
+    ]
+    row = judge_critical(critical, critical_failed, critical_unscored)
+    counts = scores.info["runs"]
+    verdict = overall(
+        [*rows, *([row] if row else [])],
+        int(counts["total"]),
+        int(counts["agent_faults"]) + int(counts["infrastructure_faults"]),
+        str(scores.info.get("first_fault", "")),
+    )
+    failing.sort(key=lambda f: f.gravity)
+    return header(subject) | {
+        **verdict.to_json(),
+        "repeats": scores.info["repeats"],
+        "cases": len(golden),
+        "resolved": resolved,
+        "latency_s": scores.info.get("latency_s"),
+        "runs": [str(path) for path in runs],
+        "failing": len(failing),
+        "failing_cases": _details(subject, failing[:SHOWN_CASES], gates, runs, out),
+        "broken": [],
+        "fixed": [],
+        "warnings": [str(problem) for problem in subject.agent.warnings],
+    }
+
+
+def header(subject: Subject) -> dict[str, Any]:
+    """The keys with which every verdict file says what it is of."""
+    agent, golden = subject.agent, subject.golden
+    return {
+        "schema": EVAL_SCHEMA,
+        "agent": {"name": agent.name, "version": agent.version, "digest": agent.digest, "path": agent.path},
+        "dataset": {"path": golden.path, "digest": golden.digest, "cases": len(golden)},
+        "commit": subject.commit,
+    }
+
+
+def _skipped(scores: Scores, gate: Gate, cases: int) -> int:
+    tally = scores.tallies[gate.metric.name]
+    return sum(not tally.unscored[slot] and not tally.scored[slot] for slot in range(cases))
+
+
+def _details(
+    subject: Subject, failing: Sequence[_Failing], gates: Sequence[Gate], runs: Sequence[Path], out: Path
+) -> list[dict[str, Any]]:
+    """The texts of the failing cases: the first repeat that failed, and every metric's reason."""
+    by_name = {gate.metric.name: gate for gate in gates}
+    reasons: dict[str, dict[str, str]] = {f.id: {} for f in failing}
+    repeat: dict[str, int] = {}
+    with (out / "scores.jsonl").open(encoding="utf-8") as lines:
+        for text in lines:
+            line = json.loads(text)
+            gate = by_name.get(line["metric"])
+            if line["id"] not in reasons or gate is None or line["value"] is None or not gate.metric.per_case:
+                continue
+            if not gate.holds(line["value"]):
+                reasons[line["id"]].setdefault(line["metric"], line["reason"])
+                repeat.setdefault(line["id"], line["repeat"])
+    outputs: dict[str, Run] = {}
+    if failing:
+        for run in runs_of(subject, runs)[1]:
+            if run.id in reasons and run.repeat == repeat.get(run.id, 0):
+                outputs[run.id] = run
+    return [_detail(subject, f, reasons[f.id], outputs.get(f.id)) for f in failing]
+
+
+def _detail(subject: Subject, failing: _Failing, reasons: dict[str, str], run: Run | None) -> dict[str, Any]:
+    case = subject.golden[failing.id]
+    calls = run.tool_calls if run else None
+    return {
+        "id": case.id,
+        "line": case.line,
+        "critical": case.critical,
+        "tags": list(case.tags),
+        "reasons": {name: reasons.get(name, "") for name in failing.metrics},
+        "input": _cut(case.input),
+        "expected": None if case.expected is None else _cut(case.expected),
+        "got": None if run is None or run.error is not None else _cut(run.output),
+        "tool_calls": None
+        if calls is None
+        else _cut([f"{c.name}({json.dumps(c.arguments)})" for c in calls]),
+    }
+
+
+def _cut(value: Any) -> str:
+    text = as_text(value)
+    more = len(text) - SHOWN_CHARACTERS
+    return text if more <= 0 else f"{text[:SHOWN_CHARACTERS]}… ({more} more characters)"

@@ -1,0 +1,37 @@
+"""How far a run is: one line that changes on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LINE_EVERY_S = 10.0
+REDRAW_EVERY_S = 0.1
+
+
+class Progress:
+    """Reports to `stream`: the first and the last state always, those between at most every few seconds."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
+        self.stream = stream
+        self.clock = clock
+        self.terminal = stream.isatty()
+        self.every = REDRAW_EVERY_S if self.terminal else LINE_EVERY_S
+        self.started = clock()
+        self.shown_at = float("-inf")
+
+    def update(self, done: int, total: int, faults: int, *, last: bool = False) -> None:
+        """Show `done` of `total` answers, `faults` of them unusable, if it is time to."""
+        now = self.clock()
+        if now - self.shown_at < self.every and not last:
+            return
+        self.shown_at = now
+        text = f"{done} of {total} answers, {faults} faults, {now - self.started:.0f} s"
+        if self.terminal:
+            self.stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
+        else:
+            self.stream.write(text + "\n")
+        self.stream.flush()

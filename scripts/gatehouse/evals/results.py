@@ -1,0 +1,134 @@
+"""The files between the stages: what lies in `--out`, and whether it belongs to this agent and commit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatehouse.agent.protocol import MalformedError, Run, RunInfo, read_runs
+from gatehouse.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from gatehouse.agent.definition import Agent
+    from gatehouse.evals.dataset import GoldenSet
+
+OUT = Path(".gatehouse")
+"""The folder of all results, one folder for each agent in it."""
+
+
+class StaleError(InfrastructureError):
+    """Results that are missing, malformed, or of another agent, golden set or commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What results must be of to count: one agent, one golden set, one commit (None where unknown)."""
+
+    agent: Agent
+    golden: GoldenSet
+    commit: str | None
+
+    def check(self, info: RunInfo, path: Path) -> None:
+        """Raise StaleError where `info`, read from `path`, is of something else."""
+        for what, theirs, ours in (
+            ("agent", info.agent["digest"], self.agent.digest),
+            ("golden set", info.dataset["digest"], self.golden.digest),
+            ("commit", info.commit, self.commit),
+        ):
+            if theirs != ours and (what != "commit" or (theirs and ours)):
+                raise StaleError(
+                    f"{path} is of another {what} ({_short(theirs)}, not {_short(ours)}): "
+                    "it does not count. Run the agent again."
+                )
+
+
+def _short(digest: str | None) -> str:
+    return str(digest).removeprefix("sha256:")[:12]
+
+
+def find_runs(paths: Iterable[str]) -> list[Path]:
+    """Every `runs.jsonl` that `paths` name, themselves or in a folder below; none where none is there."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        found += sorted(path.rglob("runs.jsonl")) if path.is_dir() else [path] if path.exists() else []
+    return found
+
+
+def runs_of(subject: Subject, files: Sequence[Path]) -> tuple[int, Iterator[Run]]:
+    """The repeats and the runs of `files`, each checked as it is read; raises StaleError.
+
+    `run.json` beside a file says whose runs they are. A run of an unknown case, of a case that has changed
+    since, or a second one of the same case and repeat makes the whole unusable: nothing here is repaired.
+    """
+    if not files:
+        raise StaleError(
+            f"No runs of {subject.agent.name} were found: it was not run, or its results were lost."
+        )
+    infos = []
+    for file in files:
+        try:
+            infos.append(RunInfo.read(file.with_name("run.json")))
+        except (MalformedError, OSError) as error:
+            raise StaleError(f"{file.with_name('run.json')}: {_why(error)}. Run the agent again.") from None
+        subject.check(infos[-1], file)
+        if infos[-1].failure and not file.exists():
+            raise StaleError(f"The agent was not asked: {infos[-1].failure}")
+    repeats = {info.repeats for info in infos}
+    if len(repeats) > 1:
+        raise StaleError(f"The runs differ in repeats ({sorted(repeats)}): they are not parts of one run.")
+    if not 1 <= infos[0].repeats <= MAX_REPEATS:
+        raise StaleError(f"{files[0].with_name('run.json')}: {infos[0].repeats} repeats.")
+    return infos[0].repeats, _checked(subject.golden, files, infos[0].repeats)
+
+
+MAX_REPEATS = 1000
+"""Repeats of one case that a run may ask for, and that results may claim."""
+
+
+def _checked(golden: GoldenSet, files: Sequence[Path], repeats: int) -> Iterator[Run]:
+    seen = bytearray(len(golden) * repeats)
+    try:
+        for run in chain.from_iterable(map(read_runs, files)):
+            if run.id not in golden or run.repeat >= repeats:
+                raise StaleError(
+                    f"The runs hold case {run.id!r}, repeat {run.repeat}, which nobody asked for."
+                )
+            if golden[run.id].digest != run.case:
+                raise StaleError(f"Case {run.id!r} has changed since it was run. Run the agent again.")
+            slot = golden.index[run.id] * repeats + run.repeat
+            if seen[slot]:
+                raise StaleError(f"The runs hold case {run.id!r}, repeat {run.repeat}, twice.")
+            seen[slot] = 1
+            yield run
+    except (MalformedError, OSError) as error:
+        raise StaleError(f"{_why(error)}. Run the agent again.") from None
+
+
+def _why(error: Exception) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else str(error)
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Replace `path` in one step: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(
+        json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    partial.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A results file that one of our stages wrote; raises StaleError that says what to run."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError) as error:
+        raise StaleError(f"{path}: {_why(error)}. Run the stage before again.") from None
+    if not isinstance(data, dict):
+        raise StaleError(f"{path}: not an object. Run the stage before again.")
+    return data

@@ -1,0 +1,185 @@
+"""Stage two: every run scored by every metric, into `scores.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gatehouse.evals.results import StaleError, read_json, write_json
+from gatehouse.evals.statistics import quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from gatehouse.agent.protocol import Run
+    from gatehouse.evals.dataset import Case
+    from gatehouse.evals.metrics import Gate, Score
+    from gatehouse.evals.results import Subject
+
+SCORES_SCHEMA = 1
+
+
+def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]:
+    """The state, value and reason of one run under one metric.
+
+    States: "scored"; "skipped" (the metric does not apply to this case); "fault" (the agent itself failed:
+    the worst value); "unscored" (the infrastructure failed: no value).
+    """
+    if run.error is not None and run.error.by == "infrastructure":
+        return "unscored", None, f"{run.error.kind}: {run.error.message}"
+    score: Score | None
+    if run.error is not None and not gate.metric.per_case:
+        # A crash is quick: it must not improve a latency. A hang counts at its deadline.
+        score = gate.score(case, run) if run.error.kind == "hang" else None
+        return ("skipped", None, "") if score is None else ("scored", score.value, "")
+    score = gate.score(case, run)
+    if run.error is not None:
+        value = None if score is None else gate.metric.worst
+        return "fault", value, f"{run.error.kind}: {run.error.message}"
+    if score is None:
+        return "skipped", None, ""
+    return "scored", score.value, score.reason
+
+
+def write_scores(
+    subject: Subject, gates: Sequence[Gate], repeats: int, runs: Iterable[Run], out: Path
+) -> None:
+    """Write `scores.jsonl` and `scores.json` under `out`, streaming; the old ones are gone first."""
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in ("scores.json", "eval.json", "cost.json"):
+        with suppress(FileNotFoundError):
+            (out / stale).unlink()
+    counts = {"total": 0, "agent_faults": 0, "infrastructure_faults": 0}
+    first_fault = ""
+    latencies = array("d")
+    with (out / "scores.jsonl.partial").open("w", encoding="utf-8") as lines:
+        for run in runs:
+            counts["total"] += 1
+            if run.error is not None:
+                counts[f"{run.error.by}_faults"] += 1
+                first_fault = first_fault or f"{run.error.kind}: {run.error.message}"
+            elif run.latency_s is not None:
+                latencies.append(run.latency_s)
+            case = subject.golden[run.id]
+            for gate in gates:
+                state, value, reason = score_run(gate, case, run)
+                line = {
+                    "id": run.id,
+                    "case": run.case,
+                    "repeat": run.repeat,
+                    "metric": gate.metric.name,
+                    "value": value,
+                    "state": state,
+                    "reason": reason[:2000],
+                }
+                lines.write(
+                    json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+                )
+    os.replace(out / "scores.jsonl.partial", out / "scores.jsonl")  # noqa: PTH105 beside its twin above
+    ordered = sorted(latencies)
+    info = {
+        "schema": SCORES_SCHEMA,
+        "agent": {
+            "name": subject.agent.name,
+            "version": subject.agent.version,
+            "digest": subject.agent.digest,
+        },
+        "dataset": {
+            "path": subject.golden.path,
+            "digest": subject.golden.digest,
+            "cases": len(subject.golden),
+        },
+        "commit": subject.commit,
+        "repeats": repeats,
+        "runs": counts,
+        "first_fault": first_fault[:2000],
+        "latency_s": {"p50": quantile(ordered, 0.5), "p95": quantile(ordered, 0.95)} if ordered else None,
+        "metrics": {gate.metric.name: {"version": gate.metric.version} for gate in gates},
+    }
+    write_json(out / "scores.json", info)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The scores of one metric: for each case of the golden set a sum, and how many lines said what."""
+
+    sums: array[float]
+    scored: array[int]
+    lines: array[int]
+    unscored: bytearray
+    faults: bytearray
+    why_unscored: str = ""
+
+    @classmethod
+    def empty(cls, cases: int) -> Tally:
+        """No line yet for any of `cases`."""
+        zeros = array("i", bytes(4 * cases))
+        return cls(array("d", bytes(8 * cases)), zeros[:], zeros[:], bytearray(cases), bytearray(cases))
+
+    def add(self, slot: int, line: dict[str, Any]) -> None:
+        """Take one line of `scores.jsonl` for the case at `slot`."""
+        self.lines[slot] += 1
+        if line["state"] == "unscored":
+            self.unscored[slot] = 1
+            self.why_unscored = self.why_unscored or str(line["reason"])
+        if line["state"] == "fault":
+            self.faults[slot] = 1
+        if line["value"] is not None:
+            self.sums[slot] += line["value"]
+            self.scored[slot] += 1
+
+    def close(self, repeats: int) -> None:
+        """A case with fewer lines than repeats was not run as often as asked: unscored."""
+        for slot, n in enumerate(self.lines):
+            if n < repeats and not self.unscored[slot]:
+                self.unscored[slot] = 1
+                self.why_unscored = self.why_unscored or "not run: the run ended before it"
+
+    def value(self, slot: int) -> float | None:
+        """The mean of a case's repeats; None where it is unscored or the metric does not apply."""
+        return None if self.unscored[slot] or not self.scored[slot] else self.sums[slot] / self.scored[slot]
+
+
+@dataclass(slots=True)
+class Scores:
+    """`scores.json` and the tallies of `scores.jsonl`, one for each gate, by metric name."""
+
+    info: dict[str, Any]
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+
+def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
+    """The scores under `out`, which must be of `subject` and hold every gate's metric; raises StaleError."""
+    info = read_json(out / "scores.json")
+    scores = Scores(info)
+    try:
+        _check(subject, info, out / "scores.json")
+        missing = [gate.metric.name for gate in gates if gate.metric.name not in info["metrics"]]
+        if missing:
+            raise StaleError(
+                f"{out / 'scores.jsonl'} has no scores of {', '.join(missing)}. Score the runs again."
+            )
+        scores.tallies = {gate.metric.name: Tally.empty(len(subject.golden)) for gate in gates}
+        with (out / "scores.jsonl").open(encoding="utf-8") as lines:
+            for text in lines:
+                line = json.loads(text)
+                tally = scores.tallies.get(line["metric"])
+                if tally is not None:
+                    tally.add(subject.golden.index[line["id"]], line)
+        repeats = int(info["repeats"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise StaleError(f"{out / 'scores.jsonl'}: malformed ({error}). Score the runs again.") from None
+    for tally in scores.tallies.values():
+        tally.close(repeats)
+    return scores
+
+
+def _check(subject: Subject, info: dict[str, Any], path: Path) -> None:
+    from gatehouse.agent.protocol import RunInfo  # noqa: PLC0415 for one check
+
+    subject.check(RunInfo(agent=info["agent"], dataset=info["dataset"], commit=info.get("commit")), path)

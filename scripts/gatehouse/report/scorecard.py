@@ -1,0 +1,311 @@
+"""The scorecard: one set of verdicts, as the comment's Markdown and as text for a terminal.
+
+Whatever comes from a model, a title or a file is escaped here, where it enters the text.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatehouse.costs.budget import dollars
+from gatehouse.errors import State
+from gatehouse.evals.verdict import show
+from gatehouse.github.escape import markdown_block, markdown_inline, plain
+
+COMMENT_LIMIT = 65_000
+"""Characters of a comment: GitHub refuses more than 65,536, and the marker needs a line of its own."""
+SUMMARY_LIMIT = 900_000
+"""Bytes of a job summary: GitHub refuses a step's summary above 1 MiB."""
+ICONS = {State.PASS: "✅", State.FAIL: "❌", State.UNSCORED: "⚠️", State.INCONCLUSIVE: "🟡"}
+WORDS = {
+    State.PASS: "passes",
+    State.FAIL: "fails",
+    State.UNSCORED: "was not measured",
+    State.INCONCLUSIVE: "passes, but is not proven",
+}
+NEXT = {
+    State.PASS: "Nothing: the change may go on.",
+    State.FAIL: (
+        "Read the failing cases and mend the prompt, the tools or the model setting. Where the golden "
+        "set itself is wrong, change it in this pull request, so that its reviewers see it."
+    ),
+    State.UNSCORED: (
+        "This says nothing about the agent: mend what the first line names (a file, a key, a quota, a "
+        "provider) and run the failed jobs again."
+    ),
+    State.INCONCLUSIVE: "More cases, or more repeats, would tell. Until then a person decides.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One agent's part: what `eval.json` and `cost.json` say; None where a gate left nothing behind.
+
+    `gates` are those that are due: before the cost gate has run, its absence says nothing.
+    """
+
+    name: str
+    eval: dict[str, Any] | None
+    cost: dict[str, Any] | None
+    gates: tuple[str, ...] = ("eval", "cost")
+    state: State = field(init=False)
+    reason: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        verdicts = [_verdict(getattr(self, gate), f"{gate} gate") for gate in self.gates]
+        state = State.worst([s for s, _ in verdicts])
+        # Two gates that could not even start say the same thing; once is enough.
+        reasons = dict.fromkeys(reason for s, reason in verdicts if s is state)
+        object.__setattr__(self, "state", state)
+        object.__setattr__(self, "reason", "; ".join(reasons))
+
+
+def _verdict(gate: dict[str, Any] | None, name: str) -> tuple[State, str]:
+    if gate is None:
+        return State.UNSCORED, f"the {name} left no result"
+    return State(gate["state"]), str(gate["reason"])
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """How much of the least important is shown: `cases` failing ones, `characters` of each text."""
+
+    cases: int = 100
+    characters: int = 1500
+    extras: bool = True
+
+
+SHRINKING = [
+    Detail(),
+    Detail(50, 1000),
+    Detail(50, 400),
+    Detail(20, 400),
+    Detail(20, 200, extras=False),
+    Detail(5, 200, extras=False),
+    Detail(0, 0, extras=False),
+]
+"""Tried in this order until the text fits: the least important goes first."""
+
+
+def state_of(cards: list[Card]) -> State:
+    """The state of all agents together: the worst."""
+    return State.worst([card.state for card in cards])
+
+
+def headline(cards: list[Card]) -> str:
+    """The verdict and why, as one line of plain text."""
+    state = state_of(cards)
+    if not cards:
+        return "Nothing was measured: no agent left any result."
+    if len(cards) == 1:
+        return f"{cards[0].name} {WORDS[state]}: {cards[0].reason}"
+    worst = [card for card in cards if card.state is state]
+    if state is State.PASS:
+        return f"all {len(cards)} agents pass"
+    return f"{len(worst)} of {len(cards)} agents: {worst[0].name} {WORDS[state]}: {worst[0].reason}"
+
+
+def markdown(cards: list[Card], *, run_url: str = "", head: str = "", limit: int = COMMENT_LIMIT) -> str:
+    """The scorecard in GitHub's Markdown, at most `limit` UTF-8 bytes (never fewer characters than bytes)."""
+    text = ""
+    for detail in SHRINKING:
+        text = "\n\n".join(_sections(cards, run_url, head, detail))
+        if len(text.encode()) <= limit:
+            return text
+    # Only the number of agents can make it that long: their verdicts go first, whole lines at a time.
+    notice = "\n\nThis scorecard was cut to GitHub's size limit; the run's artifact holds all of it."
+    kept = text.encode()[: limit - len(notice.encode())].decode(errors="ignore")
+    return kept.rpartition("\n")[0] + notice
+
+
+def _sections(cards: list[Card], run_url: str, head: str, detail: Detail) -> list[str]:
+    state = state_of(cards)
+    sections = [f"### {ICONS[state]} Gatehouse: {_prose(headline(cards), 600)}"]
+    if len(cards) > 1:
+        rows = [
+            [markdown_inline(c.name, 100), f"{ICONS[c.state]} {c.state}", _prose(c.reason, 200)]
+            for c in cards
+        ]
+        sections.append(_table(["Agent", "State", "Why"], rows))
+    for card in cards:
+        sections += _card(card, detail, titled=len(cards) > 1)
+    sections.append(f"**What to do next.** {NEXT[state]}")
+    sections.append(_footer(cards, run_url, head))
+    return sections
+
+
+def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
+    sections = [f"#### {ICONS[card.state]} {_prose(card.name, 100)}"] if titled else []
+    if card.eval and card.eval["metrics"]:
+        rows = [
+            [_prose(cell, 400) for cell in row[:3]]
+            + [f"{ICONS[State(row[3])]} {row[3]}", _prose(row[4], 400)]
+            for row in metric_rows(card)
+        ]
+        sections.append(_table(["Metric", "Value (95 % interval)", "Threshold", "State", "Why"], rows))
+    lines = [_prose(line, 600) + "  " for line in cost_lines(card)]
+    lines += [
+        f"- {markdown_inline(m, 200)}: {_prose(spent, 200)}"
+        for m, spent in model_lines(card)
+        if detail.extras
+    ]
+    sections += ["\n".join(lines)] if lines else []
+    if card.eval and card.eval.get("warnings"):
+        sections.append("\n".join(f"- ⚠️ {_prose(_line(w), 400)}" for w in card.eval["warnings"][:10]))
+    if card.eval and card.eval.get("failing"):
+        sections.append(_failing(card.eval, detail))
+    if card.eval and detail.extras:
+        sections.append(_reproduce(card.eval))
+    return sections
+
+
+def metric_rows(card: Card) -> list[list[str]]:
+    """For each metric: name, value with its interval and number of cases, threshold, state, why."""
+    rows = []
+    for m in (card.eval or {"metrics": []})["metrics"]:
+        unit = m.get("unit", "")
+        value = "not measured" if m["value"] is None else show(m["value"], unit)
+        if m["value"] is not None and m["interval"]:
+            value += f" [{show(m['interval'][0])}, {show(m['interval'][1])}]"
+        if m["value"] is not None:
+            value += f", n = {m['n']}"
+        sign = "≥" if m.get("direction", "higher") == "higher" else "≤"
+        threshold = "every case" if m["threshold"] is None else f"{sign} {show(m['threshold'], unit)}"
+        rows.append([m["name"], value, threshold, m["state"], "" if m["state"] == "pass" else m["reason"]])
+    return rows
+
+
+def cost_lines(card: Card) -> list[str]:
+    """Cost and latency, in a line each."""
+    lines = [f"Cost: {ICONS[State(card.cost['state'])]} {card.cost['reason']}"] if card.cost else []
+    latency = (card.eval or {}).get("latency_s")
+    return lines + (
+        [f"Latency: p50 {show(latency['p50'])} s, p95 {show(latency['p95'])} s"] if latency else []
+    )
+
+
+def model_lines(card: Card) -> list[tuple[str, str]]:
+    """Each model, and what it took."""
+    return [
+        (
+            f"{m['provider']} {m['model']}",
+            f"{m['input_tokens']:,} tokens in, {m['output_tokens']:,} out, "
+            + ("unpriced" if m["usd"] is None else f"{dollars(m['usd'])} ({m['source']})"),
+        )
+        for m in (card.cost or {}).get("by_model", [])
+    ]
+
+
+def _failing(verdict: dict[str, Any], detail: Detail) -> str:
+    total, cases = verdict["failing"], verdict["failing_cases"][: detail.cases]
+    parts = [f"<details><summary>{total} failing case{'s' * (total != 1)} of {verdict['cases']}</summary>"]
+    for case in cases:
+        where = f"{verdict['dataset']['path']}:{case['line']}"
+        critical = " **critical**" if case["critical"] else ""
+        parts.append(f"**{_prose(case['id'], 200)}**{critical} · {_prose(where, 300)}")
+        parts.append(
+            "\n".join(
+                f"- {_prose(name, 100)}: {_prose(why or 'fails', detail.characters)}"
+                for name, why in case["reasons"].items()
+            )
+        )
+        for key, title in (
+            ("input", "Input"),
+            ("expected", "Expected"),
+            ("got", "Got"),
+            ("tool_calls", "Tool calls"),
+        ):
+            if case[key] is not None and (key != "tool_calls" or "tool_calls" in case["reasons"]):
+                parts.append(f"{title}:\n{markdown_block(case[key], detail.characters)}")
+    if total > len(cases):
+        parts.append(
+            f"{total - len(cases)} more failing cases are not shown here; the run's artifact holds them."
+        )
+    return "\n\n".join([*parts, "</details>"])
+
+
+def reproduce(verdict: dict[str, Any]) -> str:
+    """The shell line that runs the same gate on the reader's machine."""
+    agent, dataset = shlex.quote(plain(verdict["agent"]["path"])), verdict.get("dataset")
+    line = f"uvx --from gatehouse-ci gatehouse eval-gate --agent {agent}"
+    return line + (f" --dataset {shlex.quote(plain(dataset['path']))}" if dataset else "")
+
+
+def _reproduce(verdict: dict[str, Any]) -> str:
+    block = markdown_block(reproduce(verdict), 2000, "sh")
+    return f"<details><summary>Reproduce it locally</summary>\n\n{block}\n\n</details>"
+
+
+def _footer(cards: list[Card], run_url: str, head: str) -> str:
+    digests = [
+        f"{card.name} {str(card.eval['agent']['digest']).removeprefix('sha256:')[:12]}"
+        for card in cards
+        if card.eval and card.eval["agent"].get("digest")
+    ]
+    parts = [f"commit {head[:12]}"] if head else []
+    parts += [f"agent {', '.join(digests)}"] if digests else []
+    text = " · ".join(_prose(part, 1000) for part in parts)
+    link = f' · <a href="{run_url}">run</a>' if run_url.startswith(("https://", "http://")) else ""
+    return f"<sub>{text}{link}</sub>"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def terminal(cards: list[Card], cases: int = 5) -> str:
+    """The scorecard as plain text, with the first failing cases of each agent."""
+    lines = [f"{ICONS[state_of(cards)]} {plain(headline(cards), 600)}"]
+    for card in cards:
+        rows = [
+            ["metric", "value (95 % interval)", "threshold", "state"],
+            *(row[:4] for row in metric_rows(card)),
+        ]
+        if len(rows) > 1:
+            widths = [max(len(row[i]) for row in rows) for i in range(4)]
+            lines += [
+                "",
+                *(
+                    "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+                    for row in rows
+                ),
+            ]
+        lines += ["", *("  " + plain(line, 600) for line in cost_lines(card))]
+        lines += [f"  - {plain(model, 200)}: {spent}" for model, spent in model_lines(card)]
+        shown = ((card.eval or {}).get("failing_cases") or [])[:cases]
+        for case in shown:
+            why = "; ".join(f"{name}: {reason or 'fails'}" for name, reason in case["reasons"].items())
+            critical = " (critical)" if case["critical"] else ""
+            lines.append(f"  ✗ {plain(case['id'], 60)}{critical}: {plain(_line(why), 160)}")
+            lines += [
+                f"      {key} {plain(_line(case[key]), 120)}"
+                for key in ("expected", "got")
+                if case[key] is not None
+            ]
+        more = ((card.eval or {}).get("failing") or 0) - len(shown)
+        lines += [f"  ... and {more} more failing cases"] if more > 0 else []
+    return "\n".join([*lines, "", f"Next: {NEXT[state_of(cards)]}"])
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+_WORDS = re.compile(r"(?:[✅❌⚠️🟡\w\s.,;%$()\[\]≥≤+='\"/-]|:(?=\s|$))*")
+_REFERENCE = re.compile(r"\b[0-9a-f]{7,}\b|\bgh-\d|\bwww\.", re.IGNORECASE)
+_MARKUP = re.compile(r"[_$\[\]]|^[^\w\s]|^\d+(?=[.)]\s)")
+
+
+def _prose(text: str, limit: int) -> str:
+    """Our own sentences as prose, where nothing in them could be a mention, a link, a reference or an emoji.
+
+    With anything else in them (a model's words, a path with an @) literal, as `markdown_inline` has it.
+    """
+    line = " ".join(text.split())
+    if len(line) > limit or line != plain(line) or not _WORDS.fullmatch(line) or _REFERENCE.search(line):
+        return markdown_inline(text, limit)
+    return _MARKUP.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[0]), line)
