@@ -11,7 +11,7 @@ if [ ! -x "$home/bin/gatehouse" ]; then
   # The user's settings for pip, uv and Python are about their project, not about ours.
   env -u UV_PYTHON -u UV_PROJECT -u UV_INDEX -u UV_INDEX_URL -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL \
     -u UV_FIND_LINKS -u UV_CONSTRAINT -u UV_OVERRIDE -u UV_NO_BINARY -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV \
-    UV_PROJECT_ENVIRONMENT="$home/venv" UV_COMPILE_BYTECODE=1 UV_NO_CONFIG=1 \
+    UV_PROJECT_ENVIRONMENT="$home/venv" UV_NO_CONFIG=1 \
     uv sync --quiet --frozen --no-dev --no-editable --project "$source" --python '>=3.11,<3.14'
   # -I: neither PYTHONPATH nor a file named yaml.py in the checkout reaches the interpreter.
   printf '#!/bin/sh\nexec "%s" -I -m gatehouse "$@"\n' "$home/venv/bin/python" > "$home/bin/gatehouse.new"

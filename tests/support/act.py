@@ -100,8 +100,8 @@ def materialise(target: Path) -> Path:
             text = copy.read_text(encoding="utf-8")
             copy.write_text(without_self_references(text), encoding="utf-8")
     node = run_git(ROOT, "rev-parse", "HEAD")
-    tags = run_git(ROOT, "tag", "--list", "v[0-9]*", "--merged", "HEAD")
-    described = run_git(ROOT, "describe", "--tags", "--match=v[0-9]*") if tags else f"v0.1.0-0-g{node[:9]}"
+    tags = run_git(ROOT, "tag", "--list", "v*.*.*", "--merged", "HEAD")
+    described = run_git(ROOT, "describe", "--tags", "--match=v*.*.*") if tags else f"v0.1.0-0-g{node[:9]}"
     date = datetime.now(UTC).isoformat(timespec="seconds")
     fields = {"ref-names": f"tag: {REF}", "describe-name": described, "node": node, "node-date": date}
     (target / ".git_archival.txt").write_text("".join(f"{key}: {value}\n" for key, value in fields.items()))

@@ -34,11 +34,13 @@ def info_of(count: int, **changed: Any) -> RunInfo:
 def pool_of(folder: Path, target: str = "agent:answer", threads: int = 4) -> WorkerPool:
     """Workers of this interpreter for a function in `folder`, whose results go to `folder/out`."""
     (folder / "out").mkdir(exist_ok=True)
+    environ = worker_environment(os.environ)
+    environ.pop("PYTHONUNBUFFERED", None)  # prints are to be as late as on most machines
     return WorkerPool(
         target,
         sys.executable,
         threads=threads,
-        environ=worker_environment(os.environ),
+        environ=environ,
         cwd=folder,
         out_dir=folder / "out",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from gatehouse.errors import Exit, GatehouseError, InfrastructureError, Problem, State, UserError
@@ -29,7 +31,7 @@ def test_every_state_has_its_exit_code(state: State, warn: Exit, fail: Exit) -> 
 def test_the_worst_state_wins() -> None:
     """Fail comes before unscored, unscored before inconclusive, and nothing measured is unscored."""
     order = [State.FAIL, State.UNSCORED, State.INCONCLUSIVE, State.PASS]
-    assert all(State.worst([worse, better]) is worse for worse, better in zip(order, order[1:], strict=False))
+    assert all(State.worst([worse, better]) is worse for worse, better in pairwise(order))
     assert State.worst([State.PASS, State.FAIL, State.UNSCORED]) is State.FAIL
     assert State.worst([]) is State.UNSCORED
 

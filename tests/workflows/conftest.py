@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.act import materialise, require_act
 
 from gatehouse.rehearse.github import GitHub
+from tests.support.act import materialise, require_act
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.act import ROOT, ActResult, materialise, run_act, runner_checkout, without_self_references
 
 from gatehouse.rehearse.origin import run_git
+from tests.support.act import ROOT, ActResult, materialise, run_act, runner_checkout, without_self_references
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -100,9 +100,9 @@ class Price:
 class Agent:
     """One agent file.
 
-    `system_prompt` is a path, `prompt_text` its content (None where there is none);
-    `output_schema` is the content of `guardrails.output_schema`; `pricing` maps model names to prices; `parts`
-    are the digests of each part of its behaviour; `warnings` are faults that stop nothing.
+    `system_prompt` is a path, `prompt_text` its content (None without);
+    `output_schema` is the content of `guardrails.output_schema`; `pricing` maps model names to prices;
+    `parts` are the digests of each part of its behaviour; `warnings` are faults that stop nothing.
     """
 
     name: str

@@ -235,12 +235,12 @@ def parse_yaml(text: str, path: str) -> Source:
 
 
 def _check_nesting(text: str) -> None:
-    """Raise RefusedError for deep nesting, before libyaml's composer recurses into it until the process dies."""
+    """Raise RefusedError for deep nesting: libyaml's composer recurses into it until the process dies."""
     level = 0
     for event in yaml.parse(text, LOADER):
         level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if level > MAX_DEPTH:
-            raise _too_much(f"{MAX_DEPTH} levels", event.start_mark.line + 1)
+            raise _too_much(f"{MAX_DEPTH} levels", event.start_mark.line + 1 if event.start_mark else 0)
 
 
 def _too_much(limit: str, line: int) -> RefusedError:

@@ -38,12 +38,12 @@ class CostVerdict:
 
 
 def dollars(value: float) -> str:
-    """Dollars as people read them: cents where they matter, four digits where they do not."""
+    """Dollars as people read them: cents where they matter, three digits where they do not."""
     tiny = 0.0001
     return (
         f"${value:,.2f}"
         if value >= 1 or value == 0
-        else f"${value:.4g}"
+        else f"${value:.3g}"
         if value >= tiny
         else f"${value:.2e}"
     )

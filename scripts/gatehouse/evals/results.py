@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.protocol import MalformedError, Run, RunInfo, read_runs
 from gatehouse.errors import InfrastructureError
+from gatehouse.evals.run_files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -76,8 +77,10 @@ def runs_of(subject: Subject, files: Sequence[Path]) -> tuple[int, Iterator[Run]
         except (MalformedError, OSError) as error:
             raise StaleError(f"{file.with_name('run.json')}: {_why(error)}. Run the agent again.") from None
         subject.check(infos[-1], file)
-        if infos[-1].failure and not file.exists():
-            raise StaleError(f"The agent was not asked: {infos[-1].failure}")
+        if not file.exists():
+            raise StaleError(f"{file}: missing. {infos[-1].failure or 'Run the agent again.'}")
+    if all(info.failure for info in infos) and not any(file.stat().st_size for file in files):
+        raise StaleError(f"No case was answered: {infos[0].failure}")
     repeats = {info.repeats for info in infos}
     if len(repeats) > 1:
         raise StaleError(f"The runs differ in repeats ({sorted(repeats)}): they are not parts of one run.")
@@ -114,21 +117,25 @@ def _why(error: Exception) -> str:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Replace `path` in one step: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace `path` in one step: a reader never sees half of it; raises InfrastructureError."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     partial = path.with_suffix(".partial")
-    partial.write_text(
-        json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    partial.replace(path)
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(text.encode(errors="replace"))  # half of a surrogate pair has no bytes
+        partial.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A results file that one of our stages wrote; raises StaleError that says what to run."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (ValueError, RecursionError, OSError) as error:
         raise StaleError(f"{path}: {_why(error)}. Run the stage before again.") from None
     if not isinstance(data, dict):
         raise StaleError(f"{path}: not an object. Run the stage before again.")
     return data
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number")

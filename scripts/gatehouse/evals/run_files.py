@@ -56,14 +56,15 @@ class RunFiles:
         """Begin anew. In this order a kill at any point leaves no old run under the new `run.json`."""
         with writing(self.out_dir):
             (self.out_dir / INFO).unlink(missing_ok=True)
-            self._runs = (self.out_dir / RUNS).open("wb", buffering=0)
+            (self.out_dir / RUNS).write_bytes(b"")
             self.info.write(self.out_dir / INFO)
+            self._runs = (self.out_dir / RUNS).open("ab", buffering=0)
 
     def append(self, run: Run) -> Run:
         """Write one run, and return it as it was written: what cannot be written is the agent's garbage."""
         try:
             if _too_deep([run.output, [call.arguments for call in run.tool_calls or []]]):
-                raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")  # noqa: TRY301 as to_line
+                raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
             line = run.to_line().encode()
         except ValueError as error:  # also NaN, or a lone surrogate
             fault = Fault("agent", "garbage", f"the reply cannot be written as JSON: {error}")
@@ -94,7 +95,7 @@ def locked(out_dir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{out_dir}: another run writes its results here. Wait for it, or name another folder (--out)."
+                f"{out_dir}: another run writes its results here. Wait for it, or give another --out."
             ) from None
         yield
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from gatehouse.agent.protocol import Run
     from gatehouse.evals.dataset import Case
-    from gatehouse.evals.metrics import Gate, Score
+    from gatehouse.evals.metrics import Gate
+    from gatehouse.evals.metrics.base import Score
     from gatehouse.evals.results import Subject
 
 SCORES_SCHEMA = 1

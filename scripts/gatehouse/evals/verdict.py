@@ -18,7 +18,8 @@ from gatehouse.evals.statistics import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gatehouse.evals.metrics import Gate, Metric
+    from gatehouse.evals.metrics import Gate
+    from gatehouse.evals.metrics.base import Metric
 
 CRITICAL = "critical_cases"
 """The row for the cases that the golden set marks `critical`: every one must pass."""

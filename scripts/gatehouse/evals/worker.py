@@ -153,7 +153,7 @@ class Worker(asyncio.SubprocessProtocol):
         elif len(self._buffer) > MAX_REPLY + 2**16:
             self._garbage()
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         """The worker closed its channel, or ended."""
         if fd == 1:
             self._eof = True

@@ -152,12 +152,10 @@ class WorkerPool:
     def notes(self) -> list[str]:
         """What a summary should add."""
         unexplained = sum(not trial.convicted for trial in self.trials)
-        if not unexplained:
-            return []
-        return [
-            f"The agent's process died {unexplained} times with several cases under way; asked again, all "
-            "of them answered."
-        ]
+        note = (
+            f"The agent's process died {unexplained} times and did not again when its cases were asked again."
+        )
+        return [note] if unexplained else []
 
     # What workers tell
 

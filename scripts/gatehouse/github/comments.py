@@ -117,13 +117,13 @@ def deliver(
     if len(body) > BODY_LIMIT:
         raise InfrastructureError(f"the comment has {len(body):,} characters, GitHub takes {BODY_LIMIT:,}")
     action: Literal["created", "updated", "unchanged"] = "unchanged"
-    since = None
+    since, url = None, ""
     for _ in range(_ROUNDS):
         ours = _list(api, repository, number, key, author)
         # Asked for last: the listing can take a while, and a newer commit's comment must stay.
         current = str(api.get(f"/repos/{repository}/pulls/{number}")["head"]["sha"])
         step = decide(ours, body, head_sha, current, since=since)
-        url = ours[0].url if ours else ""
+        url = ours[0].url if ours else url
         if step.do == "stale":
             reason = f"these are results of {head_sha[:7]}, and the pull request is at {current[:7]}"
             return Delivered("stale", url, f"Nothing was written: {reason}.")
@@ -136,6 +136,7 @@ def deliver(
             if created:
                 # Even if `author` was mistaken, this login finds the comments of earlier runs.
                 author, since = str((created["user"] or {}).get("login") or author), int(created["id"])
+                url = str(created.get("html_url") or "")
             elif step.do == "update":
                 since = ours[-1].id + 1
         except LostReplyError:

@@ -61,10 +61,9 @@ class Origin:
         bare = self.path(name)
         bare.mkdir(parents=True)
         self.git(name, "init", "--quiet", "--bare", f"--initial-branch={default_branch}", ".")
-        # As GitHub: any commit can be fetched by its hash, and nobody pushes to the refs of pull requests.
+        # As on GitHub, nobody pushes to the refs of pull requests.
         for key, value in (
             ("http.receivepack", "true"),
-            ("uploadpack.allowAnySHA1InWant", "true"),
             ("receive.hideRefs", "refs/pull"),
             ("gc.auto", "0"),
         ):

@@ -55,11 +55,11 @@ CHANGES = (
 
 @dataclass(slots=True)
 class Step:
-    """One command as it was played."""
+    """One command as it was played; `environment` is what its action sets, tokens left out."""
 
     job: str
     command: str
-    environment: list[str]
+    environment: dict[str, str]
     code: int
 
 
@@ -250,7 +250,8 @@ class _Runner:
                 stderr=subprocess.STDOUT,
                 check=False,
             )
-        self.played.steps.append(Step(as_job or job.name, command, sorted(environment), done.returncode))
+        shown = {name: value for name, value in environment.items() if name != "GITHUB_TOKEN"}
+        self.played.steps.append(Step(as_job or job.name, command, shown, done.returncode))
 
 
 def _install(checkout: Path, environments: Path) -> str:

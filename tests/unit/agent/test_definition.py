@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -11,6 +11,9 @@ import yaml
 from gatehouse.agent import source
 from gatehouse.agent.definition import Agent, MetricSetting, Price, Tool, is_pinned, load_agent
 from gatehouse.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SEED = """\
 # agents/refund-triage.v3.yaml: one file, one agent, in git.
@@ -435,7 +438,7 @@ def test_a_pinned_model_names_its_weights(name: str, pinned: bool) -> None:
 
 @pytest.mark.parametrize(("policy", "warnings"), [("", 2), ("warn", 2), ("allow", 0)])
 def test_an_unpinned_model_is_a_warning(root: Path, policy: str, warnings: int) -> None:
-    """A model that may change unseen is warned about at its line, also the fallback, unless the file allows it."""
+    """A model that may change unseen is warned about at its line, and so is the fallback, unless allowed."""
     text = (
         swap("gpt-4o-mini-2024-07-18", "gpt-4o-mini") + "  fallback_model: {provider: openai, name: gpt-4o}\n"
     )
@@ -453,17 +456,16 @@ def test_the_schema_describes_every_key() -> None:
     """Every key has a description: editors show it, and messages use it as the repair."""
     from gatehouse.agent.schema import validator  # noqa: PLC0415
 
-    def bare(schema: dict[str, object], path: str) -> list[str]:
+    def bare(schema: dict[str, Any], path: str) -> list[str]:
         found = []
-        properties = schema.get("properties", {})
-        for key, inner in properties.items() if isinstance(properties, dict) else ():
+        for key, inner in schema.get("properties", {}).items():
             found += [] if "description" in inner or "$ref" in inner else [f"{path}.{key}"]
             found += bare(inner, f"{path}.{key}")
         for inner in (
             schema.get("items"),
             schema.get("additionalProperties"),
             *schema.get("$defs", {}).values(),
-        ):  # type: ignore[attr-defined]
+        ):
             found += bare(inner, path + "[]") if isinstance(inner, dict) else []
         return found
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gatehouse.agent.definition import Agent, load_agent
 from gatehouse.agent.digest import code_files, files_below
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE = """\
 agent:
@@ -17,7 +20,9 @@ agent:
   version: 1
   owner: me
   entrypoint: support.agent:answer
-  model: {provider: openai, name: gpt-4o-2024-08-06, temperature: 0.1, max_tokens: 64, base_url: "http://a", parameters: {seed: 1}}
+  model:
+    {provider: openai, name: gpt-4o-2024-08-06, temperature: 0.1, max_tokens: 64, base_url: "http://a",
+     parameters: {seed: 1}}
   fallback_model: {provider: ollama, name: "llama3.1:8b"}
   system_prompt: prompt.md
   tools: [read, {name: send, scope: all, approval: true}]
@@ -193,7 +198,7 @@ def test_the_digest_does_not_know_where_it_is(root: Path, tmp_path_factory: pyte
     assert load(there).digest == here
 
 
-def test_the_repository_of_another_user_is_read(root: Path) -> None:
+def test_files_are_named_from_the_root(root: Path) -> None:
     """A folder inside a repository is listed relative to itself, and untracked folders are listed whole."""
     assert files_below(root / "support", ".") == ["__init__.py", "agent.py", "data.txt"]
     (root / "fresh").mkdir()
@@ -226,4 +231,17 @@ def test_a_link_counts_with_what_it_points_at(root: Path) -> None:
     outside.write_text("b")
     assert load(root).digest == before
     (root / "unrelated/code.py").write_text("x = 2\n")
+    assert load(root).digest != before
+
+
+def test_code_in_a_submodule_counts(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A submodule inside the package changes the digest with its content."""
+    library = tmp_path_factory.mktemp("library")
+    (library / "tool.txt").write_text("a")
+    git(library, "init", "-q")
+    git(library, "add", ".")
+    git(library, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "a")
+    git(root, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "support/lib")
+    before = load(root).digest
+    (root / "support/lib/tool.txt").write_text("b")
     assert load(root).digest != before

@@ -47,11 +47,11 @@ class RateLimitError(Exception):
     """A name from the table."""
 
 
-class Reset(ConnectionResetError):
+class ResetError(ConnectionResetError):
     """A subclass of a class from the table."""
 
 
-class Touchy(Exception):
+class TouchyError(Exception):
     """An exception whose properties raise."""
 
     @property
@@ -88,7 +88,7 @@ def raised_during(error: Exception, context: Exception) -> Exception:
         (ApiError(code="500"), None),
         (SystemExit(500), None),
         (RateLimitError(), "connection"),
-        (Reset(), "connection"),
+        (ResetError(), "connection"),
         (socket.gaierror(-2, "unknown"), "connection"),
         (ssl.SSLCertVerificationError("bad"), "connection"),
         (urllib.error.URLError(OSError("refused")), "connection"),
@@ -99,11 +99,11 @@ def raised_during(error: Exception, context: Exception) -> Exception:
         (KeyError("x"), None),
         (TimeoutError(), None),
         (FileNotFoundError("prompt.md"), None),
-        (Touchy(), None),
+        (TouchyError(), None),
     ],
 )
-def test_only_the_outside_world_s_errors_are_the_infrastructure_s(error: BaseException, kind: str | None) -> None:
-    """An exception that tells of the network or the provider leaves a case unscored; any other is the agent's."""
+def test_the_outside_world_s_errors_are_the_infrastructure_s(error: BaseException, kind: str | None) -> None:
+    """Errors of the network or the provider leave a case unscored; any other is the agent's."""
     assert worker.infrastructure_kind(error) == kind
 
 

@@ -7,8 +7,7 @@ import itertools
 import json
 import os
 import tracemalloc
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +15,9 @@ from gatehouse.agent.protocol import ToolCall
 from gatehouse.agent.schema import faults
 from gatehouse.errors import UserError
 from gatehouse.evals.dataset import MAX_LINE, GoldenSet, is_usual
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def golden(root: Path, content: str | bytes) -> GoldenSet:
@@ -109,7 +111,7 @@ def test_a_whole_number_is_an_id(tmp_path: Path) -> None:
 
 
 def test_harmless_bytes_change_nothing(tmp_path: Path) -> None:
-    """A byte order mark, CRLF, blank lines and a missing last line end are read past; line numbers stay true."""
+    """A byte order mark, CRLF, blank lines and a missing last line end are read past; line numbers hold."""
     cases = golden(
         tmp_path, b'\xef\xbb\xbf{"id": "a", "input": "x"}\r\n\r\n  \n{"id": "b", "input": "\xc3\xa9\\u00e9"}'
     )
@@ -282,7 +284,8 @@ def test_a_large_set_does_not_sit_in_memory(tmp_path: Path) -> None:
 
 VALUES: tuple[Any, ...] = (
     None, True, 0, 1.5, "", "x", "y" * 201, [], [""], ["x"], ["x", 1], [{}], [{"name": "t"}], [{"name": ""}],
-    [{"name": "t", "arguments": {}}], [{"name": "t", "arguments": []}], [{"name": "t", "more": 1}], {}, {"a": None},
+    [{"name": "t", "arguments": {}}], [{"name": "t", "arguments": []}],
+    [{"name": "t", "more": 1}], {}, {"a": None},
 )  # fmt: skip
 KEYS = ("id", "input", "question", "expected", "answer", "ground_truth", "contexts", "expected_tools", "tags",
         "critical", "metadata", "unknown")  # fmt: skip

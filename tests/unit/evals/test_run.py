@@ -30,7 +30,9 @@ ROOT = Path(__file__).parents[3]
 class Asked:
     """A target that answers with the input at once, or as `answer` says, and remembers what it was asked."""
 
-    def __init__(self, answer: Callable[[Case], dict[str, Any]] = lambda case: {"output": case.input}) -> None:
+    def __init__(
+        self, answer: Callable[[Case], dict[str, Any]] = lambda case: {"output": case.input}
+    ) -> None:
         self.answer = answer
         self.asked: list[tuple[str, int]] = []
         self.at_once = self.most_at_once = 0
@@ -119,13 +121,22 @@ def test_cases_are_read_as_they_are_needed(tmp_path: Path) -> None:
         '{"id":"c4","case":"other","repeat":0,"output":4}\n',
         '{"id":"c4","case":"d4","repeat":1,"output":4}\n',
         '{"id":"c0","case":"d0","repeat":0,"output":"twice"}\n',
-        '{"id":"c4","case":"d4","repeat":0,"output":null,'
-        '"error":{"by":"infrastructure","kind":"key","message":"m"}}\n',
+        Run("c4", "d4", 0, None, error=Fault("infrastructure", "key", "m")).to_line(),
         "[]\n",
         "\x00\n",
         "[" * 100_000 + "\n",
     ],
-    ids=["torn", "unknown id", "other digest", "no such repeat", "duplicate", "unscored", "no run", "nul", "deep"],
+    ids=[
+        "torn",
+        "unknown id",
+        "other digest",
+        "no such repeat",
+        "duplicate",
+        "unscored",
+        "no run",
+        "nul",
+        "deep",
+    ],
 )
 def test_an_unfinished_run_is_continued(tmp_path: Path, tail: str) -> None:
     """Finished cases are not asked again; a line that is torn, foreign or unscored is as if never written."""
@@ -300,7 +311,9 @@ def wait_for_workers(folder: Path) -> None:
     """Return when no worker that answered in `folder` is left."""
     deadline = time.monotonic() + 5
     for pid in set((folder / "pids").read_text().split()):
-        while subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, check=False).stdout.strip(b" \nZ"):
+        while subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, check=False).stdout.strip(
+            b" \nZ"
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 

@@ -29,7 +29,11 @@ FAULTS = [
     ("return {'output': 'x', 'contexts': 'text'}", "garbage", '"contexts" is not a list'),
     ("return {'output': 'x', 'error': 5}", "garbage", '"error" is neither'),
     ("return {'output': None, 'error': 'gave up'}", "error", "gave up"),
-    ("import functools; return functools.reduce(lambda a, _: [a], range(300), 1)", "garbage", "nested deeper"),
+    (
+        "import functools; return functools.reduce(lambda a, _: [a], range(300), 1)",
+        "garbage",
+        "nested deeper",
+    ),
     ("return 'x' * 50_000_000", "too large", "the reply has 50000002 bytes"),
 ]
 """What the guilty case does, and the fault it gets."""
@@ -84,6 +88,15 @@ def test_prints_are_kept_up_to_a_megabyte(tmp_path: Path) -> None:
     assert len(log) < 2**20 + 200
 
 
+def test_the_last_words_of_a_crash_are_told(tmp_path: Path) -> None:
+    """What a case printed before it ended its process is in its message, flushed or not."""
+    source = "import os\ndef answer(x):\n    print('order 7 is void')\n    os._exit(1)\n"
+    _, runs = ask_function(tmp_path, source, ["a"])
+    assert runs["c0"].error == Fault(
+        "agent", "crash", "the agent's process ended with exit code 1\norder 7 is void"
+    )
+
+
 def test_a_crash_among_many_convicts_only_the_guilty(tmp_path: Path) -> None:
     """Of sixteen cases that were under way when their process died, the two that did it are found."""
     source = (
@@ -124,7 +137,9 @@ HANGS = {
         "        except asyncio.CancelledError: pass\n"
         "    return x\n"
     ),
-    "held interpreter": "import ctypes\ndef answer(x):\n    if x == 1: ctypes.PyDLL(None).sleep(60)\n    return x\n",
+    "held interpreter": (
+        "import ctypes\ndef answer(x):\n    if x == 1: ctypes.PyDLL(None).sleep(60)\n    return x\n"
+    ),
 }
 
 
@@ -132,22 +147,31 @@ HANGS = {
 def test_a_hang_ends_at_its_deadline_and_the_others_are_answered(tmp_path: Path, source: str) -> None:
     """A case without an answer fails with its deadline as latency, however it hangs."""
     started = time.monotonic()
-    _, runs = ask_function(tmp_path, source, list(range(8)), concurrency=3, deadline_s=0.5)
+    summary, runs = ask_function(tmp_path, source, list(range(8)), concurrency=3, deadline_s=0.5)
     hung = runs.pop("c1")
     assert hung.error == Fault("agent", "hang", "no answer within 0.5 s")
     assert hung.latency_s == 0.5
     assert [run.output for _, run in sorted(runs.items())] == [0, 2, 3, 4, 5, 6, 7]
+    assert summary.notes == []
     assert time.monotonic() - started < 20
 
 
-def test_nothing_survives_the_run(tmp_path: Path) -> None:
-    """Hung workers and what they started are gone when the run ends."""
+def test_hung_threads_do_not_use_up_the_worker(tmp_path: Path) -> None:
+    """When as many cases hang as run at once, a fresh worker answers the others."""
+    source = "import time\ndef answer(x):\n    if x < 3: time.sleep(60)\n    return x\n"
+    _, runs = ask_function(tmp_path, source, list(range(6)), concurrency=3, deadline_s=0.5)
+    assert [run.output for _, run in sorted(runs.items())] == [None, None, None, 3, 4, 5]
+
+
+@pytest.mark.parametrize("end", ["time.sleep(60)", "os._exit(1)", "os.closerange(3, 200)"])
+def test_nothing_survives_the_run(tmp_path: Path, end: str) -> None:
+    """Workers that hang, die or shut us out, and what they started are gone when the run ends."""
     source = (
         "import os, subprocess, time\n"
         "def answer(x):\n"
         "    child = subprocess.Popen(['sleep', '61'])\n"
         "    open('pids', 'a').write(f'{os.getpid()} {child.pid} ')\n"
-        "    time.sleep(60)\n"
+        f"    {end}\n"
     )
     ask_function(tmp_path, source, [1, 2], deadline_s=0.3)
     pids = {int(pid) for pid in (tmp_path / "pids").read_text().split()}
@@ -169,7 +193,9 @@ def _runs(pid: int) -> bool:
 
 def test_errors_of_the_outside_world_are_the_infrastructure_s(tmp_path: Path) -> None:
     """An agent whose model cannot be reached is unscored, not wrong."""
-    source = "import urllib.request\ndef answer(x): return urllib.request.urlopen('http://127.0.0.1:1/').read()\n"
+    source = (
+        "import urllib.request\ndef answer(x): return urllib.request.urlopen('http://127.0.0.1:1/').read()\n"
+    )
     summary, runs = ask_function(tmp_path, source, ["a"])
     assert runs["c0"].error is not None
     assert (runs["c0"].error.by, runs["c0"].error.kind) == ("infrastructure", "connection")
@@ -205,7 +231,11 @@ def test_a_full_reply_is_taken_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "by", "kind"),
     [
-        ({"output": 1, "error": {"by": "infrastructure", "kind": "quota", "message": "m"}}, "infrastructure", "quota"),
+        (
+            {"output": 1, "error": {"by": "infrastructure", "kind": "quota", "message": "m"}},
+            "infrastructure",
+            "quota",
+        ),
         ({"output": 1, "error": {"message": "m"}}, "agent", "error"),
         ({"output": 1, "error": {"by": "nobody", "message": "m"}}, "agent", "garbage"),
         ({"output": 1, "usage": [{"input_tokens": -3}]}, "agent", "garbage"),
@@ -222,7 +252,9 @@ def test_a_reported_fault_and_a_broken_reply(reply: object, by: str, kind: str) 
 def test_a_function_that_cannot_be_loaded_stops_the_run_at_once(tmp_path: Path) -> None:
     """No case is asked, and the message ends in the user's own traceback."""
     (tmp_path / "agent.py").write_text("import missing_dependency\ndef answer(x): return x\n")
-    with pytest.raises(StartError, match=r"agent:answer cannot be loaded(.|\n)*No module named 'missing_dependency'"):
+    with pytest.raises(
+        StartError, match=r"agent:answer cannot be loaded(.|\n)*No module named 'missing_dependency'"
+    ):
         run_cases(pool_of(tmp_path), cases_of(["a"]), tmp_path / "out", info_of(1), RunOptions())
     assert not (tmp_path / "out" / "runs.jsonl").read_text()
 
@@ -243,7 +275,7 @@ def test_a_worker_that_does_not_come_back_stops_the_run(tmp_path: Path) -> None:
     ("script", "message"),
     [
         ("#!/bin/sh\necho 2 7\nexit 1\n", "not a working Python"),
-        ("#!/bin/sh\n[ \"$1\" = -c ] && echo 3 6\n", "is Python 3.6; an agent needs 3.8 or later"),
+        ('#!/bin/sh\n[ "$1" = -c ] && echo 3 6\n', "is Python 3.6; an agent needs 3.8 or later"),
         ("#!/no/such/program\n", "cannot be started"),
     ],
 )
@@ -266,6 +298,8 @@ def test_a_virtual_environment_s_python_is_the_one_that_runs(tmp_path: Path) -> 
     (tmp_path / "venv" / "pyvenv.cfg").write_text(f"home = {Path(sys.base_prefix) / 'bin'}\n")
     (tmp_path / "agent.py").write_text("import sys\ndef answer(x): return sys.prefix\n")
     (tmp_path / "out").mkdir()
-    pool = WorkerPool("agent:answer", str(link), threads=1, environ={}, cwd=tmp_path, out_dir=tmp_path / "out")
+    pool = WorkerPool(
+        "agent:answer", str(link), threads=1, environ={}, cwd=tmp_path, out_dir=tmp_path / "out"
+    )
     run_cases(pool, cases_of(["a"]), tmp_path / "out", info_of(1), RunOptions())
     assert f'"output":"{tmp_path / "venv"}"' in (tmp_path / "out" / "runs.jsonl").read_text()

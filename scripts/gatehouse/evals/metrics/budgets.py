@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.evals.metrics import Metric, OptionError, Score, Scorer
+from gatehouse.evals.metrics.base import Metric, OptionError, Score, Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

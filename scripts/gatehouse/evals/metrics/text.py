@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.evals.metrics import Metric, OptionError, Score, Scorer
+from gatehouse.evals.metrics.base import Metric, OptionError, Score, Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.evals.metrics import Metric, OptionError, Score, Scorer
+from gatehouse.evals.metrics.base import Metric, OptionError, Score, Scorer
 from gatehouse.evals.metrics.text import same_json
 
 if TYPE_CHECKING:

@@ -1,0 +1,59 @@
+"""The files that a user copies beside the workflow: they load as they are."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gatehouse.agent.definition import Agent, load_agent
+from gatehouse.evals.dataset import GoldenSet
+from gatehouse.evals.metrics import gates_of
+from tests.contracts.suite import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLACES = {
+    "agent.yaml": "agents/support.yaml",
+    "prompt.md": "prompts/support.md",
+    "golden.jsonl": "evals/golden/support.jsonl",
+}
+"""Where each is copied to, as the agent file's first lines say."""
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A repository into which the templates were copied."""
+    for name, place in PLACES.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "templates" / name, tmp_path / place)
+    return tmp_path
+
+
+def loaded(copied: Path) -> Agent:
+    """The agent file of the templates."""
+    return load_agent(PLACES["agent.yaml"], copied)
+
+
+def test_the_agent_file_loads(copied: Path) -> None:
+    """The agent file loads without a warning, with the prompt beside it."""
+    agent = loaded(copied)
+    assert agent.warnings == []
+    assert agent.prompt_text == (ROOT / "templates" / "prompt.md").read_text()
+
+
+def test_the_agent_file_says_where_to_copy() -> None:
+    """The first lines of the agent file name the place of each file."""
+    head = (ROOT / "templates" / "agent.yaml").read_text().split("agent:\n")[0]
+    assert [place for place in PLACES.values() if place not in head] == []
+
+
+def test_the_golden_set_fits_the_metrics(copied: Path) -> None:
+    """Each case has what the agent file's metrics need, and at least one is critical."""
+    agent = loaded(copied)
+    golden = GoldenSet(str(agent.evals.dataset), copied)
+    assert {gate.metric.name for gate in gates_of(agent)} >= set(agent.evals.metrics)
+    assert [case.id for case in golden if not case.has_expected] == []
+    assert any(case.critical for case in golden)

@@ -1,0 +1,89 @@
+"""Which endpoint and key a provider's name means."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatehouse.agent.providers import PROVIDERS, resolve
+from gatehouse.errors import InfrastructureError, UserError
+
+
+def test_the_agent_file_s_url_wins_over_the_variable_and_that_over_the_default() -> None:
+    """The nearest source of a base URL counts."""
+    environ = {"OPENAI_BASE_URL": "https://proxy.example/v1", "OPENAI_API_KEY": "k"}
+    assert resolve("openai", "https://mine.example/x/", environ).base_url == "https://mine.example/x"
+    assert resolve("openai", None, environ).base_url == "https://proxy.example/v1"
+    assert resolve("openai", None, {"OPENAI_API_KEY": "k"}).base_url == "https://api.openai.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "base_url"),
+    [
+        ("ollama", "http://gpu:11434", "http://gpu:11434/v1"),
+        ("vllm", "http://gpu:8000/", "http://gpu:8000/v1"),
+        ("azure", "https://mine.openai.azure.com", "https://mine.openai.azure.com/openai/v1"),
+        ("vllm", "http://gpu:8000/api", "http://gpu:8000/api"),
+    ],
+)
+def test_a_bare_host_gets_the_provider_s_path(name: str, url: str, base_url: str) -> None:
+    """Many tools' variables hold the host alone."""
+    assert resolve(name, url, {"GATEHOUSE_MODEL_KEY": "k"}).base_url == base_url
+
+
+def test_our_own_key_wins_and_is_never_shown() -> None:
+    """GATEHOUSE_MODEL_KEY counts before the provider's variable, without the line end it was pasted with."""
+    endpoint = resolve("openai", None, {"GATEHOUSE_MODEL_KEY": "ours\n", "OPENAI_API_KEY": "theirs"})
+    assert endpoint.key == "ours"
+    assert "ours" not in repr(endpoint)
+
+
+@pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": " "}, {"OPENAI_API_KEY": "two\nlines"}])
+def test_a_missing_or_broken_key_is_the_infrastructure_s(environ: dict[str, str]) -> None:
+    """Nothing would be measured, so nothing is asked."""
+    with pytest.raises(InfrastructureError, match=r"No key for openai: set|holds characters"):
+        resolve("openai", None, environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("ollama", None),
+        ("vllm", "http://gpu:8000"),
+        ("openai", "http://127.0.0.1:1"),
+        ("openai", "http://localhost:1"),
+    ],
+)
+def test_a_self_hosted_or_local_model_needs_no_key(name: str, url: str | None) -> None:
+    """Where nobody charges, nobody asks for a key."""
+    endpoint = resolve(name, url, {})
+    assert endpoint.key is None
+    assert endpoint.headers() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "message"),
+    [
+        ("opnai", None, 'Did you mean "openai"'),
+        ("zzzzzz", None, "Known are: anthropic"),
+        ("azure", None, "AZURE_OPENAI_ENDPOINT"),
+        ("vllm", None, "VLLM_BASE_URL"),
+        ("openai", "api.openai.com/v1", "cannot be used"),
+        ("openai", "file:///etc/passwd", "cannot be used"),
+        ("openai", "https://user:pw@host/v1", "cannot be used"),
+        ("openai", "https://host/v1?x=1", "cannot be used"),
+        ("openai", "https://host:99999/v1", "cannot be used"),
+        ("openai", "https://ho st/v1", "cannot be used"),
+    ],
+)
+def test_what_cannot_be_asked_is_the_user_s_to_mend(name: str, url: str | None, message: str) -> None:
+    """An unknown provider, one without an address, a URL of the wrong form."""
+    with pytest.raises(UserError, match=message):
+        resolve(name, url, {"GATEHOUSE_MODEL_KEY": "k"})
+
+
+@pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS.keys())
+def test_the_table_holds_together(provider: object) -> None:
+    """Each default is encrypted or local, and ends in the path that a bare host would get."""
+    p = PROVIDERS[provider.name]  # type: ignore[attr-defined] # parametrize has no type
+    assert p.base_url == "" or p.base_url.endswith(p.path)
+    assert p.base_url.startswith(("https://", "http://127.0.0.1:")) or not p.base_url
