@@ -32,6 +32,7 @@ format: ## Rewrite the Python files in house style
 docs: ## Write the generated tables and blocks of the documentation again
 	@$(BOOT) dev
 	$(BIN)/python tools/action_docs.py
+	$(BIN)/python -m tests.contracts.schemas
 
 bench: ## Measure a run against its goals (benchmarks/)
 	@$(BOOT) dev

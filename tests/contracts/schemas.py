@@ -5,7 +5,8 @@ In a document, between
     <!-- keys of: scripts/gatehouse/schemas/run.schema.json -->
     <!-- end of keys -->
 
-stands what `table` makes of that schema; `python -m tests.contracts.schemas` writes it there again.
+stands what `table` makes of that schema, and between `list of: metrics` and `end of list` what `LISTS` makes
+of the registry. `python -m tests.contracts.schemas` writes both there again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.agent.providers import PROVIDERS
+from gatehouse.evals.metrics import registry
 from tests.contracts.suite import ROOT
 from tools.action_docs import cell, documents
 
@@ -25,6 +28,8 @@ FOLDER = ROOT / "scripts" / "gatehouse" / "schemas"
 NAMES = sorted(path.name.removesuffix(".schema.json") for path in FOLDER.glob("*.schema.json"))
 WRITTEN_BY_USERS = {"agent", "golden"}
 KEYS = re.compile(r"(<!-- keys of: (?P<path>\S+) -->\n).*?(<!-- end of keys -->)", re.DOTALL)
+
+LIST = re.compile(r"(<!-- list of: (?P<name>\w+) -->\n).*?(<!-- end of list -->)", re.DOTALL)
 
 
 @cache
@@ -96,6 +101,34 @@ def table(name: str) -> str:
     return "\n" + "\n".join(lines) + "\n\n"
 
 
+def metrics() -> str:
+    """A Markdown table of every metric."""
+    lines = [
+        "| Metric | Kind | What it is | Threshold | Needs | Options |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for metric in registry().values():
+        side = "at least" if metric.direction == "higher" else "at most"
+        unit = {"$": "US dollars", "s": "seconds"}.get(metric.unit, "a share")
+        options = ", ".join(f"`{option}`" for option in metric.options)
+        shown = [f"`{metric.name}`", metric.kind, cell(metric.summary), f"{side}, {unit}", cell(metric.needs)]
+        lines.append("| " + " | ".join([*shown, options]) + " |")
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
+def providers() -> str:
+    """A Markdown table of every provider of models."""
+    lines = ["| Provider | Key | Address |", "| --- | --- | --- |"]
+    for one in PROVIDERS.values():
+        own = f"`{one.base_url_variable}`" + (f", else `{one.base_url}`" if one.base_url else "")
+        kind = " (self-hosted)" if one.self_hosted else ""
+        lines.append(f"| `{one.name}`{kind} | `{one.key_variable}` | {own} |")
+    return "\n" + "\n".join(lines) + "\n\n"
+
+
+LISTS = {"metrics": metrics, "providers": providers}
+
+
 def with_tables(text: str) -> str:
     """The text of a document with its tables as they should be."""
 
@@ -103,6 +136,7 @@ def with_tables(text: str) -> str:
         name = found["path"].split("/")[-1].removesuffix(".schema.json")
         return found[1] + table(name) + found[3]
 
+    text = LIST.sub(lambda found: found[1] + LISTS[found["name"]]() + found[3], text)
     return KEYS.sub(block, text)
 
 

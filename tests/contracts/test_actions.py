@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 import pytest
+
+from gatehouse.agent.providers import MODEL_KEY
+from gatehouse.cli import COMMANDS, gatehouse
 from tests.contracts.suite import (
     ACTIONS,
     ROOT,
@@ -19,9 +22,6 @@ from tests.contracts.suite import (
     steps,
     strings,
 )
-
-from gatehouse.agent.providers import MODEL_KEY
-from gatehouse.cli import COMMANDS, gatehouse
 
 EVERYTHING = [*ACTIONS, *WORKFLOWS, *TEMPLATES]
 

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from tests.contracts.suite import ACTIONS, ROOT, repository_files
 from tools.action_docs import documents, regenerated
 

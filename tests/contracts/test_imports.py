@@ -9,9 +9,9 @@ import sys
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
-from tests.contracts.suite import ROOT
 
 from gatehouse.cli import COMMANDS
+from tests.contracts.suite import ROOT
 
 SOURCE = ROOT / "scripts"
 HEAVY = {

@@ -6,9 +6,9 @@ from importlib import import_module
 
 import click
 import pytest
-from tests.contracts.suite import NAMES, ROOT
 
 from gatehouse.cli import COMMANDS
+from tests.contracts.suite import NAMES, ROOT
 
 NOT_COMMANDS = {"setup"}
 """Actions that prepare the others."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from build.util import project_wheel_metadata
+
 from tests.contracts.suite import ROOT, repository_files
 
 if TYPE_CHECKING:

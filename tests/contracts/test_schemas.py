@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from tests.contracts.schemas import KEYS, NAMES, WRITTEN_BY_USERS, schema, strict, with_tables
+from tests.contracts.schemas import KEYS, LIST, LISTS, NAMES, WRITTEN_BY_USERS, schema, strict, with_tables
 from tests.contracts.suite import ROOT
 from tools.action_docs import documents
 
@@ -158,6 +158,12 @@ def test_every_schema_is_documented(name: str) -> None:
     """Each schema's table of keys stands in a document."""
     shown = {match["path"] for path in documents(ROOT) for match in KEYS.finditer(path.read_text())}
     assert f"scripts/gatehouse/schemas/{name}.schema.json" in shown
+
+
+def test_every_list_is_documented() -> None:
+    """The metrics and the providers stand in a document."""
+    shown = {found["name"] for path in documents(ROOT) for found in LIST.finditer(path.read_text())}
+    assert shown == set(LISTS)
 
 
 @pytest.mark.parametrize("file", ["scores.json", "../scorecard.json"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tests.contracts.suite import ROOT, TEMPLATES, WORKFLOWS, declared, load, own_file, strings
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ class Repository:
 
 def first_line(comment: dict[str, Any]) -> str:
     """The first line that a reader sees: the one below the marker."""
-    return next(line for line in comment["body"].splitlines() if not line.startswith("<!--"))
+    return next(line for line in str(comment["body"]).splitlines() if not line.startswith("<!--"))
 
 
 def test_good_change_passes_and_its_comment_is_edited(
@@ -183,3 +183,32 @@ def test_one_job_form(gh: GitHub, suite: Path, tmp_path: Path, model: StandInMod
     assert result.jobs == {"gate": "success"}, result.log
     [comment] = repository.comments()
     assert first_line(comment).startswith("### ✅ Gatehouse: refund-triage passes")
+
+
+def test_push_is_gated_without_a_comment(gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel) -> None:
+    """A push to develop is gated too, for its evidence: summary and artifact, and nobody is written to."""
+    repository = Repository(gh, suite, tmp_path, "agent-ci.yml")
+    event = gh.push_event(NAME, "develop")
+    checkout = runner_checkout(gh, NAME, event, tmp_path / "checkout")
+    env = {"OLLAMA_BASE_URL": model.url}
+    result = run_act(checkout, "push", event, gh, folder=tmp_path / "run", suite=suite, env=env)
+    assert "comment" not in result.jobs, result.log
+    assert set(result.jobs.values()) == {"success"}, result.log
+    assert "✅ Gatehouse: refund-triage passes" in result.summaries["gate"]
+    assert "refund-triage/eval.json" in result.artifact("gatehouse-eval")
+    assert [path for method, path, _ in gh.calls if method != "GET" and "/repos/" in path] == []
+    assert repository.runs == 0
+
+
+def test_gate_reports_when_the_agent_cannot_be_installed(
+    gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel
+) -> None:
+    """A pull request whose requirements cannot be installed has a red gate, and a comment that says why."""
+    repository = Repository(gh, suite, tmp_path, "agent-ci.yml")
+    (repository.work / "requirements.txt").write_text("./there-is-no-such-folder\n")
+    repository.commit("A requirement that nobody has")
+    result = repository.play(model)
+    assert result.jobs["run (refund-triage, agents/refund-triage.v3.yaml)"] == "failure", result.log
+    assert result.jobs["gate"] == "failure", result.log
+    [comment] = repository.comments()
+    assert "refund-triage was not measured: No runs of refund-triage were found" in comment["body"]

@@ -27,6 +27,7 @@ from time import perf_counter
 TYPE_CHECKING = False  # typing's own would cost its import at every start
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from typing import NoReturn
 
 MESSAGE = 2000
 """Characters of a message that are kept."""
@@ -120,11 +121,20 @@ class Channel:
         self.reader = self.writer = -1
         self.lock = threading.Lock()  # another thread may have held the old one
 
+    @staticmethod
+    def leave() -> NoReturn:
+        """End at once: the user's code closed our pipe, or this is a fork of it."""
+        os.write(2, b"gatehouse: the channel of this process is closed\n")
+        os._exit(70)
+
     def requests(self) -> Iterator[list[bytes]]:
         """Lines from the parent, as many as are there at once, until it closes the pipe or dies."""
         rest = b""
         while True:
-            chunk = os.read(self.reader, 1 << 18)
+            try:
+                chunk = os.read(self.reader, 1 << 18)
+            except OSError:
+                self.leave()
             if not chunk:
                 return
             complete = (rest + chunk).split(b"\n")
@@ -141,9 +151,8 @@ class Channel:
                 del self.waiting[:count]
                 while view:
                     view = view[os.write(self.writer, view) :]
-            except OSError:  # the user's code closed our pipe, or this is a fork of it
-                os.write(2, b"gatehouse: the channel of this process is closed\n")
-                os._exit(70)
+            except OSError:
+                self.leave()
             finally:
                 self.lock.release()
 

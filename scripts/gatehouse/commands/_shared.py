@@ -13,10 +13,11 @@ import click
 
 from gatehouse.agent.definition import Agent, load_agent
 from gatehouse.cli import Lines
-from gatehouse.errors import Exit, GatehouseError, State, UserError
+from gatehouse.errors import Exit, GatehouseError, InfrastructureError, State, UserError
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import Gate, gates_of
-from gatehouse.evals.results import OUT, Subject, find_runs, write_json
+from gatehouse.evals.results import OUT, StaleError, Subject, find_runs, write_json
+from gatehouse.evals.run_files import writing
 from gatehouse.github.event import current_commit
 from gatehouse.github.runner import annotate, set_outputs, show_error
 
@@ -113,7 +114,9 @@ def agent_files(patterns: tuple[str, ...]) -> list[str]:
     """The agent files that `patterns` name, sorted, each once; raises UserError for one that names none."""
     root, found, problems = Path(), set[str](), []
     for pattern in patterns or AGENT_FILES:
-        names = {pattern} if (root / pattern).is_file() else set[str]()
+        names = set[str]()
+        with suppress(OSError):  # a name that is too long names no file
+            names = {pattern} if (root / pattern).is_file() else set[str]()
         if not names and any(c in pattern for c in "*?["):
             with suppress(
                 ValueError, NotImplementedError
@@ -131,12 +134,12 @@ def agent_files(patterns: tuple[str, ...]) -> list[str]:
 
 def rough_name(path: str) -> str:
     """A name for an agent whose file may not load: what the file says where that much can be read."""
-    import re  # noqa: PLC0415 only after an error
+    import re  # noqa: PLC0415 beside its one use
 
-    import yaml  # noqa: PLC0415
+    from gatehouse.agent.source import decode, parse_yaml, read_file  # noqa: PLC0415 as above
 
-    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError):
-        name = yaml.load(Path(path).read_bytes()[:1_000_000], yaml.CSafeLoader)["agent"]["name"]
+    with suppress(ValueError, TypeError, KeyError):
+        name = parse_yaml(decode(read_file(Path.cwd(), path), path), path).data["agent"]["name"]
         if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) and ".." not in name:
             return str(name)
     return re.sub(r"[^a-z0-9._-]+", "-", Path(path).stem.lower()).strip("-.") or "agent"
@@ -177,12 +180,19 @@ def eval_gates(agent: Agent, threshold: dict[str, float] | None) -> list[Gate]:
 def runs_for(agent: Agent, runs: tuple[str, ...], folder: Path, *, only: bool) -> list[Path]:
     """The run files of one agent: those under its folder, or of `runs` those that say they are its own.
 
-    Where it is the `only` agent, all of `runs` are meant for it: what is another's is then an error.
+    Where it is the `only` agent, all of `runs` are meant for it: what is another's is then an error. Raises
+    StaleError where none is left.
     """
     if not runs:
         return [folder / "runs.jsonl"]
     files = find_runs(runs)
-    return files if only else [file for file in files if _says_it_is_of(file, agent.name)]
+    files = files if only else [file for file in files if _says_it_is_of(file, agent.name)]
+    if not files:
+        raise StaleError(
+            f"No runs of {agent.name} were found in {', '.join(runs)}: "
+            "it was not run, or its results were lost."
+        )
+    return files
 
 
 def _says_it_is_of(file: Path, name: str) -> bool:
@@ -219,7 +229,7 @@ def first_lines(error: GatehouseError) -> str:
     """An error in a line or two, without its carets: for a verdict file."""
     problems = error.problems if isinstance(error, UserError) else []
     if not problems:
-        return str(error)
+        return str(error).partition("\n")[0]
     where = [
         f"{p.path}:{p.line}: {p.message}" if p.line else f"{p.path}: {p.message}" if p.path else p.message
         for p in problems[:3]
@@ -260,15 +270,17 @@ def _one(path: str, out: Path | None, file: str, work: Work, *, only: bool) -> R
     folder = folder_of(name, out)
     try:
         if file:  # whatever happens now, an old verdict must not be read for the new one
-            (folder / file).unlink(missing_ok=True)
+            with writing(folder):
+                (folder / file).unlink(missing_ok=True)
         agent = load_agent(path)
         for warning in agent.warnings:
             annotate("warning", warning.message, file=warning.path, line=warning.line)
         state, reason = work(agent, folder, only)
     except GatehouseError as error:
-        if file:
-            leave(folder, file, name, path, error)
         show_error(error)
+        if file:
+            with suppress(InfrastructureError):  # where nothing can be written, that is what was just shown
+                leave(folder, file, name, path, error)
         return Result(name, State.UNSCORED, first_lines(error), error.code, error)
     return Result(name, state, reason, state.exit_code(on_inconclusive=agent.evals.on_inconclusive))
 

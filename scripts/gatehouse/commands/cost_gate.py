@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from gatehouse.report.scorecard import Card, terminal
 
 if TYPE_CHECKING:
     from gatehouse.agent.definition import Agent
+    from gatehouse.evals.results import Subject
 
 
 class Dollars(click.ParamType[float]):
@@ -72,15 +74,15 @@ def cost_gate(
     """
 
     def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
-        gated = _eval_of(folder)
-        subject = subject_of(agent, dataset or _dataset_of(gated))
-        files = [Path(f) for f in gated.get("runs", [])] if gated and not runs else []
+        gated = Gated.read(folder / "eval.json")
+        subject = subject_of(agent, dataset or gated.dataset)
+        files = gated.runs if not runs else []
         repeats, found = runs_of(subject, files or runs_for(agent, runs, folder, only=only))
         limits = {gate.metric.name: gate.threshold for gate in gates_of(agent) if gate.metric.kind == "cost"}
         verdict = judge_costs(
             costs := add_up(agent, found),
             repeats=repeats,
-            resolved=_resolved(gated, agent),
+            resolved=gated.resolved_of(subject),
             max_per_run=limits.get("cost_per_run") if max_per_run is None else max_per_run,
             max_per_resolved=limits.get("cost_per_resolved")
             if max_per_resolved is None
@@ -95,20 +97,15 @@ def cost_gate(
 
 
 def _gated_agents(out: Path | None) -> tuple[str, ...]:
-    """The agent files of which results lie under `--out`."""
-    folders = [out] if out else sorted(OUT.glob("*/"))
-    found = []
-    for folder in folders:
-        for file in ("eval.json", "run.json"):
-            path = _path_in(folder / file)
-            if path:
-                found.append(path)
-                break
-    if not found:
+    """The agent files of which results lie under `--out`; raises InfrastructureError without any."""
+    folders = [out] if out else sorted(f for f in OUT.glob("*/") if any(f.glob("*.json")))
+    found = [_path_in(folder / "eval.json") or _path_in(folder / "run.json") for folder in folders]
+    untold = [str(folder) for folder, path in zip(folders, found, strict=True) if not path]
+    if untold or not found:
         raise InfrastructureError(
-            f"Nothing was measured: no results lie under {out or OUT}/. Run the eval gate first."
+            f"Nothing was measured: no results lie in {', '.join(untold) or OUT}. Run the eval gate first."
         )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(path for path in found if path))
 
 
 def _path_in(file: Path) -> str | None:
@@ -119,18 +116,33 @@ def _path_in(file: Path) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def _eval_of(folder: Path) -> dict[str, Any]:
-    return read_json(folder / "eval.json") if (folder / "eval.json").exists() else {}
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What `eval.json` hands on: the golden set and the runs it took, and how many cases were resolved."""
 
+    dataset: str | None = None
+    runs: list[Path] = field(default_factory=list)
+    resolved: int | None = None
+    of: tuple[Any, ...] = ()
 
-def _dataset_of(gated: dict[str, Any]) -> str | None:
-    dataset = gated.get("dataset")
-    return str(dataset["path"]) if dataset else None
+    @classmethod
+    def read(cls, path: Path) -> Gated:
+        """From the file; empty where there is none; raises StaleError for one that is malformed."""
+        if not path.exists():
+            return cls()
+        data = read_json(path)
+        try:
+            dataset, resolved = data["dataset"], data.get("resolved")
+            return cls(
+                dataset=dataset and str(dataset["path"]),
+                runs=[Path(file) for file in data.get("runs", [])],
+                resolved=None if resolved is None or data["state"] == State.UNSCORED else int(resolved),
+                of=(data["agent"]["digest"], dataset and dataset["digest"], data.get("commit")),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise StaleError(f"{path}: malformed ({error}). Run the eval gate again.") from None
 
-
-def _resolved(gated: dict[str, Any], agent: Agent) -> int | None:
-    """How many cases the eval gate of this very agent found resolved."""
-    same = gated.get("agent", {}).get("digest") == agent.digest
-    return (
-        int(gated["resolved"]) if same and "resolved" in gated and gated["state"] != State.UNSCORED else None
-    )
+    def resolved_of(self, subject: Subject) -> int | None:
+        """How many cases were resolved, if it was this very agent, golden set and commit that was gated."""
+        same = self.of == (subject.agent.digest, subject.golden.digest, subject.commit)
+        return self.resolved if same else None

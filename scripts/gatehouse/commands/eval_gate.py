@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,12 +62,13 @@ def eval_gate(
             except InfrastructureError as error:
                 # What was answered before is still scored: a gate that fails already is not less red.
                 failure = error
-                say(str(error))
         files = runs_for(agent, runs, folder, only=only)
-        if failure and not any(file.exists() for file in files):
+        if failure and not any(file.exists() and file.stat().st_size for file in files):
             raise failure
+        if failure:
+            say(str(failure), sys.stderr)
         repeats, found = runs_of(subject, files)
-        write_scores(subject, gates, repeats, found, folder)
-        return judge_folder(subject, gates, files, folder)
+        write_scores(subject, gates, repeats, found, files, folder)
+        return judge_folder(subject, gates, folder)
 
     finish(each_agent(agents, out, "eval.json", work))

@@ -58,6 +58,5 @@ def rehearse(out: Path | None) -> None:
     if surprises or len(played) != len(CHANGES):
         say("\nNot as it should be:\n" + "\n".join(f"- {what}" for what in surprises))
         click.get_current_context().exit(Exit.FAIL)
-    say(
-        f"\nThe good change passed, the bad one was stopped. {monotonic() - started:.1f} s, everything is in {folder}"
-    )
+    seconds = monotonic() - started
+    say(f"\nThe good change passed, the bad one was stopped. {seconds:.1f} s, everything is in {folder}")

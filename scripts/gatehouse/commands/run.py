@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gatehouse.agent.protocol import MalformedError, RunInfo
+from gatehouse.agent.protocol import RunInfo
 from gatehouse.commands._shared import (
     agent_option,
     dataset_option,
@@ -24,6 +24,7 @@ from gatehouse.commands._shared import (
 )
 from gatehouse.errors import GatehouseError, InfrastructureError, State
 from gatehouse.evals.results import MAX_REPEATS, Subject
+from gatehouse.evals.run_files import RunFiles
 from gatehouse.github.runner import say, set_outputs
 
 if TYPE_CHECKING:
@@ -151,12 +152,14 @@ def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None)
 
 
 def _say_why(folder: Path, info: RunInfo, error: GatehouseError) -> None:
-    """Leave in `run.json` why the run is incomplete: another job will have to say it."""
+    """Leave in `run.json` why the run is incomplete: another job will have to say it.
+
+    What lies there may be of an older run, where this one broke off before its first answer: only what could
+    be resumed is kept, or an old result would pass for one of today.
+    """
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            info = RunInfo.read(folder / "run.json")
-        except (MalformedError, OSError):
+        if not RunFiles(folder, info).can_resume():
             (folder / "runs.jsonl").unlink(missing_ok=True)
         replace(info, failure=first_lines(error)).write(folder / "run.json")
 

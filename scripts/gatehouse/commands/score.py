@@ -48,8 +48,9 @@ def score(
 
     def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
         gates, subject = eval_gates(agent, threshold), subject_of(agent, dataset)
-        repeats, found = runs_of(subject, runs_for(agent, runs, folder, only=only))
-        write_scores(subject, gates, repeats, found, folder)
+        files = runs_for(agent, runs, folder, only=only)
+        repeats, found = runs_of(subject, files)
+        write_scores(subject, gates, repeats, found, files, folder)
         click.echo(f"{agent.name}: scored by {', '.join(gate.metric.name for gate in gates)}.")
         return State.PASS, "scored"
 

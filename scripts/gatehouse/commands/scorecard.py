@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gatehouse.agent.definition import load_agent
+from gatehouse.agent.source import RefusedError, check_file, locate
 from gatehouse.cli import Lines
 from gatehouse.commands._shared import out_option
 from gatehouse.errors import Exit, InfrastructureError, State, UserError
 from gatehouse.evals.results import OUT, StaleError, read_json, write_json
-from gatehouse.github.api import Api
-from gatehouse.github.comments import ACTIONS_BOT, deliver
+from gatehouse.evals.run_files import writing
 from gatehouse.github.event import Event, current_commit
 from gatehouse.github.runner import annotate, append_summary, in_actions, say, set_outputs
 from gatehouse.report.scorecard import SUMMARY_LIMIT, Card, markdown, state_of, terminal
@@ -34,10 +37,9 @@ ANNOTATED = 9
 )
 @click.option(
     "--author",
-    default=ACTIONS_BOT,
-    show_default=True,
     metavar="LOGIN",
-    help="Who our comments are from: the login of the App where its token is given.",
+    help="Who our comments are from: the login of the App where its token is given. "
+    "Default: github-actions[bot].",
 )
 @click.option(
     "--key",
@@ -46,7 +48,7 @@ ANNOTATED = 9
     metavar="NAME",
     help="Which comment is edited: another workflow on the same pull request takes another key.",
 )
-def scorecard(out: Path | None, to: tuple[str, ...], author: str, key: str) -> None:
+def scorecard(out: Path | None, to: tuple[str, ...], author: str | None, key: str) -> None:
     """Deliver the verdict: comment, job summary, annotations.
 
     Reads eval.json and cost.json of every agent under .gatehouse/, writes scorecard.md and scorecard.json
@@ -60,8 +62,9 @@ def scorecard(out: Path | None, to: tuple[str, ...], author: str, key: str) -> N
         (event.run_url, event.head_sha or event.sha) if event else ("", current_commit(Path.cwd()) or "")
     )
     body = markdown(cards, run_url=run_url, head=head)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scorecard.md").write_text(body + "\n", encoding="utf-8")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scorecard.md").write_text(body + "\n", encoding="utf-8")
     say(terminal(cards))
     if "summary" in (to or PLACES):
         append_summary(markdown(cards, run_url=run_url, head=head, limit=SUMMARY_LIMIT))
@@ -114,10 +117,11 @@ def _read(path: Path, commit: str | None) -> dict[str, Any] | None:
         return None
     try:
         data = read_json(path)
-        Card(data["agent"]["name"], data, data)
-        if commit and data.get("commit") and data["commit"] != commit:
-            raise StaleError(f"{path} is of another commit ({data['commit'][:12]}, not {commit[:12]})")
-    except (StaleError, KeyError, TypeError, ValueError) as error:
+        gate = path.stem
+        card = Card(data["agent"]["name"], **{"eval": None, "cost": None, gate: data}, gates=(gate,))
+        markdown([card]), terminal([card])  # what cannot be shown is malformed
+        _check_current(data, path, commit)
+    except (StaleError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = str(error) if isinstance(error, StaleError) else f"{path} is malformed ({error})"
         return {
             "agent": {"name": path.parent.name, "path": "", "digest": None},
@@ -129,6 +133,28 @@ def _read(path: Path, commit: str | None) -> dict[str, Any] | None:
             "by_model": [],
         }
     return data
+
+
+def _check_current(data: dict[str, Any], path: Path, commit: str | None) -> None:
+    """Raise StaleError for a verdict on another commit or, where they are checked out, other files."""
+    agent, dataset = data["agent"], data["dataset"]
+    again = f"it does not count. Run the gate again, or delete {path.parent}."
+    if commit and data.get("commit") and data["commit"] != commit:
+        raise StaleError(f"{path} is of another commit ({data['commit'][:12]}, not {commit[:12]}): {again}")
+    with suppress(UserError):  # gone, or broken: the gates say so
+        if agent["digest"] and load_agent(agent["path"]).digest != agent["digest"]:
+            raise StaleError(f"{path} is of another agent than {agent['path']}: {again}")
+    with suppress(RefusedError, OSError):
+        if dataset and digest_of(dataset["path"]) != dataset["digest"]:
+            raise StaleError(f"{path} is of another golden set than {dataset['path']}: {again}")
+
+
+def digest_of(path: str) -> str:
+    """The digest of a golden set by its bytes alone; raises RefusedError or OSError where it is not here."""
+    place = locate(Path.cwd(), path)
+    check_file(place, path)
+    with place.open("rb") as file:
+        return f"sha256:{file_digest(file, 'sha256').hexdigest()}"
 
 
 def _annotate(cards: list[Card]) -> None:
@@ -147,7 +173,7 @@ def _annotate(cards: list[Card]) -> None:
         )
 
 
-def _comment(event: Event | None, body: str, head: str, author: str, key: str, *, asked: bool) -> str:
+def _comment(event: Event | None, body: str, head: str, author: str | None, key: str, *, asked: bool) -> str:
     """Deliver the comment and return its address; "" where this run has no pull request to write to."""
     token = os.environ.get("GITHUB_TOKEN", "")
     if event is None or event.number is None:
@@ -158,7 +184,11 @@ def _comment(event: Event | None, body: str, head: str, author: str, key: str, *
         if asked:
             raise InfrastructureError("No comment: GITHUB_TOKEN is empty. Hand the job's token to the step.")
         return ""
+    from gatehouse.github.api import Api  # noqa: PLC0415 beside the 60 ms of requests
+    from gatehouse.github.comments import ACTIONS_BOT, deliver  # noqa: PLC0415 as above
+
+    who = author or ACTIONS_BOT
     with Api(event.api_url, token) as api:
-        done = deliver(api, event.repository, event.number, body, key=key, head_sha=head, author=author)
+        done = deliver(api, event.repository, event.number, body, key=key, head_sha=head, author=who)
     say(f"Comment {done.action}: {done.reason} {done.url}")
     return done.url

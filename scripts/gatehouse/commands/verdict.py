@@ -26,15 +26,22 @@ from gatehouse.github.runner import say
 from gatehouse.report.scorecard import Card, terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from gatehouse.agent.definition import Agent
     from gatehouse.evals.metrics import Gate
 
 
-def judge_folder(subject: Subject, gates: list[Gate], runs: list[Path], folder: Path) -> tuple[State, str]:
-    """Write `eval.json` from the scores under `folder`, show it, and return its state and reason."""
-    verdict = assess(subject, gates, read_scores(subject, gates, folder), runs, folder)
+def judge_folder(
+    subject: Subject, gates: list[Gate], folder: Path, runs: Sequence[Path] = ()
+) -> tuple[State, str]:
+    """Write `eval.json` from the scores under `folder`, show it, and return its state and reason.
+
+    `runs` are the files with the texts of the failing cases: without them, those that were scored.
+    """
+    scores = read_scores(subject, gates, folder)
+    verdict = assess(subject, gates, scores, runs or scores.run_files, folder)
     write_json(folder / "eval.json", verdict)
     say(terminal([Card(subject.agent.name, verdict, None, gates=("eval",))]))
     return State(verdict["state"]), str(verdict["reason"])
@@ -61,6 +68,7 @@ def verdict(
 
     def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
         gates, subject = eval_gates(agent, threshold), subject_of(agent, dataset)
-        return judge_folder(subject, gates, runs_for(agent, runs, folder, only=only), folder)
+        files = runs_for(agent, runs, folder, only=only) if runs else []
+        return judge_folder(subject, gates, folder, files)
 
     finish(each_agent(agents, out, "eval.json", work))

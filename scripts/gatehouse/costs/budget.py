@@ -38,15 +38,15 @@ class CostVerdict:
 
 
 def dollars(value: float) -> str:
-    """Dollars as people read them: cents where they matter, three digits where they do not."""
-    tiny = 0.0001
-    return (
-        f"${value:,.2f}"
-        if value >= 1 or value == 0
-        else f"${value:.3g}"
-        if value >= tiny
-        else f"${value:.2e}"
-    )
+    """Dollars as people read them: whole cents above a dollar, three digits below, never $0 for less."""
+    if value >= 1 or value == 0:
+        return f"${value:,.2f}"
+    return f"${value:.3g}" if value >= 0.0001 else f"${value:.2e}"  # noqa: PLR2004 0.0001 is the last before 1e-05
+
+
+def _beside(value: float, limit: float) -> str:
+    """Dollars that never read as the limit that they are above or below."""
+    return dollars(value) if value == limit or dollars(value) != dollars(limit) else f"${value:.10g}"
 
 
 def judge_costs(
@@ -89,14 +89,18 @@ def _unknown(costs: Costs) -> str:
 
 def _limit(name: str, value: float | None, limit: float | None, unknown: str, more: str) -> Limit:
     if value is not None and limit is not None and value > limit * (1 + 1e-9):
-        return Limit(name, value, limit, State.FAIL, f"{dollars(value)} is above {dollars(limit)} ({more})")
+        return Limit(
+            name, value, limit, State.FAIL, f"{_beside(value, limit)} is above {dollars(limit)} ({more})"
+        )
     if unknown and limit is None and value is not None:
         return Limit(name, None, None, State.PASS, f"no limit is set; {unknown}")
     if unknown or value is None:
         return Limit(name, None, limit, State.UNSCORED, unknown)
     if limit is None:
         return Limit(name, value, None, State.PASS, f"{dollars(value)}, no limit is set ({more})")
-    return Limit(name, value, limit, State.PASS, f"{dollars(value)} is at most {dollars(limit)} ({more})")
+    return Limit(
+        name, value, limit, State.PASS, f"{_beside(value, limit)} is at most {dollars(limit)} ({more})"
+    )
 
 
 def _per_resolved(
@@ -111,7 +115,8 @@ def _per_resolved(
             State.UNSCORED,
             "no verdict says how many cases were resolved: run the eval gate",
         )
-    if resolved == 0:
+    if resolved == 0 and costs.runs:
         state = State.PASS if limit is None else State.FAIL
-        return Limit(name, None, limit, state, f"{dollars(spent)} spent and no case resolved")
-    return _limit(name, spent / resolved, limit, unknown, f"{resolved} resolved")
+        reason = f"no case resolved; {unknown or f'{dollars(spent)} spent'}"
+        return Limit(name, None, limit, state, reason)
+    return _limit(name, spent / resolved if resolved else None, limit, unknown, f"{resolved} resolved")

@@ -92,6 +92,9 @@ def add_up(agent: Agent, runs: Iterable[Run]) -> Costs:
     costs = Costs()
     provider = PROVIDERS.get(agent.model.provider)
     free = provider is not None and provider.self_hosted and not agent.pricing
+    own = agent.model.provider, agent.model.name
+    # Without code of its own an agent asks this one model; providers report it by a dated name.
+    alias = agent.model.name if agent.entrypoint is None and agent.model.name in agent.pricing else None
     for run in runs:
         if run.error is not None and (run.error.by == "infrastructure" or not run.usage):
             costs.faults += 1  # a run that broke off reports nothing: its cost is not $0, it is not known
@@ -104,12 +107,15 @@ def add_up(agent: Agent, runs: Iterable[Run]) -> Costs:
                 provider=reported.provider or agent.model.provider,
                 model=reported.model or agent.model.name,
             )
-            usd, source = price(usage, agent)
+            known_as = usage if usage.model in agent.pricing or alias is None else replace(usage, model=alias)
+            usd, source = price(known_as, agent)
             key = usage.provider, usage.model
             costs.by_model.setdefault(key, ModelCost(*key)).add(usage, usd, source)
             known = known and usd is not None
             spent += usd or 0.0
-        if not run.usage and not free:
+        if not run.usage and free:
+            costs.by_model.setdefault(own, ModelCost(*own, source=SELF_HOSTED))
+        elif not run.usage:
             costs.without_usage += 1
         elif not known:
             costs.unpriced += 1

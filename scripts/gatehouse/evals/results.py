@@ -77,15 +77,19 @@ def runs_of(subject: Subject, files: Sequence[Path]) -> tuple[int, Iterator[Run]
         except (MalformedError, OSError) as error:
             raise StaleError(f"{file.with_name('run.json')}: {_why(error)}. Run the agent again.") from None
         subject.check(infos[-1], file)
-        if not file.exists():
-            raise StaleError(f"{file}: missing. {infos[-1].failure or 'Run the agent again.'}")
-    if all(info.failure for info in infos) and not any(file.stat().st_size for file in files):
-        raise StaleError(f"No case was answered: {infos[0].failure}")
+        if not (infos[-1].failure or file.exists()):
+            raise StaleError(f"{file}: missing. Run the agent again.")
+    files = [file for file in files if file.exists() and file.stat().st_size]
+    if not files:
+        why = next((info.failure for info in infos if info.failure), "the run was broken off.")
+        raise StaleError(f"No case was answered: {why}")
     repeats = {info.repeats for info in infos}
     if len(repeats) > 1:
         raise StaleError(f"The runs differ in repeats ({sorted(repeats)}): they are not parts of one run.")
     if not 1 <= infos[0].repeats <= MAX_REPEATS:
-        raise StaleError(f"{files[0].with_name('run.json')}: {infos[0].repeats} repeats.")
+        raise StaleError(
+            f"{files[0].with_name('run.json')}: {infos[0].repeats} repeats. Run the agent again."
+        )
     return infos[0].repeats, _checked(subject.golden, files, infos[0].repeats)
 
 

@@ -34,7 +34,7 @@ class RunFiles:
     def can_resume(self) -> bool:
         """Whether an unfinished run of the same agent, golden set, commit and options lies here."""
         try:
-            return RunInfo.read(self.out_dir / INFO) == self.info
+            return replace(RunInfo.read(self.out_dir / INFO), failure=self.info.failure) == self.info
         except (OSError, MalformedError):
             return False
 
@@ -50,6 +50,7 @@ class RunFiles:
                     kept.write(run.to_line().encode())
         with writing(self.out_dir):
             partial.replace(self.out_dir / RUNS)
+            self.info.write(self.out_dir / INFO)  # why it was incomplete is past
             self._runs = (self.out_dir / RUNS).open("ab", buffering=0)
 
     def restart(self) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from array import array
-from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.evals.results import StaleError, read_json, write_json
+from gatehouse.evals.run_files import writing
 from gatehouse.evals.statistics import quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from gatehouse.agent.protocol import Run
     from gatehouse.evals.dataset import Case
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gatehouse.evals.results import Subject
 
 SCORES_SCHEMA = 1
+STATES = ("scored", "skipped", "fault", "unscored")
 
 
 def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]:
@@ -48,17 +50,38 @@ def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]
 
 
 def write_scores(
-    subject: Subject, gates: Sequence[Gate], repeats: int, runs: Iterable[Run], out: Path
+    subject: Subject,
+    gates: Sequence[Gate],
+    repeats: int,
+    runs: Iterable[Run],
+    files: Sequence[Path],
+    out: Path,
 ) -> None:
-    """Write `scores.jsonl` and `scores.json` under `out`, streaming; the old ones are gone first."""
-    out.mkdir(parents=True, exist_ok=True)
-    for stale in ("scores.json", "eval.json", "cost.json"):
-        with suppress(FileNotFoundError):
-            (out / stale).unlink()
+    """Write `scores.jsonl` and `scores.json` under `out`, streaming; the old ones are gone first.
+
+    `files` are where the runs are from: the verdict shows their texts. Raises InfrastructureError where
+    nothing can be written.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for stale in ("scores.json", "eval.json", "cost.json"):
+            (out / stale).unlink(missing_ok=True)
+        _write_scores(subject, gates, repeats, runs, files, out)
+
+
+def _write_scores(
+    subject: Subject,
+    gates: Sequence[Gate],
+    repeats: int,
+    runs: Iterable[Run],
+    files: Sequence[Path],
+    out: Path,
+) -> None:
     counts = {"total": 0, "agent_faults": 0, "infrastructure_faults": 0}
     first_fault = ""
     latencies = array("d")
-    with (out / "scores.jsonl.partial").open("w", encoding="utf-8") as lines:
+    # A reason may quote half of a surrogate pair, which has no bytes.
+    with (out / "scores.jsonl.partial").open("w", encoding="utf-8", errors="replace") as lines:
         for run in runs:
             counts["total"] += 1
             if run.error is not None:
@@ -97,6 +120,7 @@ def write_scores(
         },
         "commit": subject.commit,
         "repeats": repeats,
+        "run_files": [str(file) for file in files],
         "runs": counts,
         "first_fault": first_fault[:2000],
         "latency_s": {"p50": quantile(ordered, 0.5), "p95": quantile(ordered, 0.95)} if ordered else None,
@@ -124,19 +148,25 @@ class Tally:
 
     def add(self, slot: int, line: dict[str, Any]) -> None:
         """Take one line of `scores.jsonl` for the case at `slot`."""
+        value, state = line["value"], line["state"]
+        valued = value is not None and math.isfinite(value) and state in ("scored", "fault")
+        if state not in STATES or not (valued or value is None):
+            raise ValueError(f"state {state!r} with value {value!r}")
         self.lines[slot] += 1
-        if line["state"] == "unscored":
+        if state == "unscored":
             self.unscored[slot] = 1
             self.why_unscored = self.why_unscored or str(line["reason"])
-        if line["state"] == "fault":
+        if state == "fault":
             self.faults[slot] = 1
-        if line["value"] is not None:
-            self.sums[slot] += line["value"]
+        if value is not None:
+            self.sums[slot] += value
             self.scored[slot] += 1
 
     def close(self, repeats: int) -> None:
-        """A case with fewer lines than repeats was not run as often as asked: unscored."""
+        """A case with fewer lines than repeats is unscored: it was not run; raises ValueError for more."""
         for slot, n in enumerate(self.lines):
+            if n > repeats:
+                raise ValueError("more scores of a case than repeats")
             if n < repeats and not self.unscored[slot]:
                 self.unscored[slot] = 1
                 self.why_unscored = self.why_unscored or "not run: the run ended before it"
@@ -152,6 +182,7 @@ class Scores:
 
     info: dict[str, Any]
     tallies: dict[str, Tally] = field(default_factory=dict)
+    run_files: list[Path] = field(default_factory=list)
 
 
 def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
@@ -172,12 +203,22 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
                 tally = scores.tallies.get(line["metric"])
                 if tally is not None:
                     tally.add(subject.golden.index[line["id"]], line)
-        repeats = int(info["repeats"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        for tally in scores.tallies.values():
+            tally.close(_count(info, "repeats"))
+        for key in ("total", "agent_faults", "infrastructure_faults"):
+            _count(info["runs"], key)
+        scores.run_files = [Path(file) for file in info["run_files"]]
+    except FileNotFoundError:
+        raise StaleError(f"{out / 'scores.jsonl'}: missing. Score the runs again.") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise StaleError(f"{out / 'scores.jsonl'}: malformed ({error}). Score the runs again.") from None
-    for tally in scores.tallies.values():
-        tally.close(repeats)
     return scores
+
+
+def _count(info: dict[str, Any], key: str) -> int:
+    if not isinstance(info[key], int) or isinstance(info[key], bool) or info[key] < (key == "repeats"):
+        raise ValueError(f'"{key}" is not a count')
+    return int(info[key])
 
 
 def _check(subject: Subject, info: dict[str, Any], path: Path) -> None:

@@ -59,9 +59,12 @@ class Verdict:
         return asdict(self)
 
 
-def show(value: float, unit: str = "") -> str:
-    """A number as people read it: enough digits to tell it from a threshold, the unit behind it."""
-    return f"{value:.4g}" + (f" {unit}" if unit else "")
+def show(value: float, unit: str = "", beside: float | None = None) -> str:
+    """A number as people read it, the unit behind it: four digits, more where it would equal `beside`."""
+    digits = 4
+    while beside not in (None, value) and digits < 17 and f"{value:.{digits}g}" == f"{beside:.{digits}g}":  # noqa: PLR2004
+        digits += 1
+    return f"{value:.{digits}g}" + (f" {unit}" if unit else "")
 
 
 def aggregate(metric: Metric, values: Sequence[float]) -> tuple[float, Interval | None]:
@@ -116,7 +119,7 @@ def judge(
         return verdict(
             State.UNSCORED, f"{unscored} of {total} cases could not be scored ({max_unscored} may){why}"
         )
-    if value is None and gate.implied:
+    if value is None and gate.implied and skipped:
         return verdict(State.INCONCLUSIVE, "declared in the agent file, but no run reports it")
     if value is None:
         return verdict(State.UNSCORED, f"no case could be measured: none has {metric.needs or 'a value'}")
@@ -127,7 +130,10 @@ def judge(
     if gate.threshold is None:
         return verdict(State.PASS, "holds in every case")
     side = "at least" if metric.direction == "higher" else "at most"
-    return verdict(State.PASS, f"{show(value, metric.unit)} is {side} {show(gate.threshold, metric.unit)}")
+    return verdict(
+        State.PASS,
+        f"{show(value, metric.unit, gate.threshold)} is {side} {show(gate.threshold, metric.unit)}",
+    )
 
 
 def _fails(gate: Gate, values: Sequence[float]) -> bool:
@@ -152,7 +158,7 @@ def _why_failed(gate: Gate, values: Sequence[float]) -> str:
         return "fails whatever the unscored cases would have been"
     value, _ = aggregate(metric, values)
     side = "below" if metric.direction == "higher" else "above"
-    reason = f"{show(value, metric.unit)} is {side} {show(gate.threshold, metric.unit)}"
+    reason = f"{show(value, metric.unit, gate.threshold)} is {side} {show(gate.threshold, metric.unit)}"
     return f"{reason} ({cases})" if failing else reason
 
 

@@ -71,11 +71,14 @@ class PrintLog:
     """What the agent prints: the first megabyte in a file, the last lines at hand."""
 
     def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
         self._path = path
         self._file: IO[bytes] | None = None
         self._left = LOG_BYTES
         self._end = b""
+
+    def clear(self) -> None:
+        """What an earlier run printed is not this one's."""
+        self._path.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         """Keep what there is room for."""
@@ -123,6 +126,7 @@ class WorkerPool:
 
     async def open(self) -> None:
         """Start the first worker; raises StartError, or UserError for an interpreter that cannot serve."""
+        self._log.clear()
         await self._worker()
 
     async def ask(self, case: Case, repeat: int, deadline_s: float) -> Run:

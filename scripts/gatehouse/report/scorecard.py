@@ -167,7 +167,7 @@ def metric_rows(card: Card) -> list[list[str]]:
     rows = []
     for m in (card.eval or {"metrics": []})["metrics"]:
         unit = m.get("unit", "")
-        value = "not measured" if m["value"] is None else show(m["value"], unit)
+        value = "not measured" if m["value"] is None else show(m["value"], unit, m["threshold"])
         if m["value"] is not None and m["interval"]:
             value += f" [{show(m['interval'][0])}, {show(m['interval'][1])}]"
         if m["value"] is not None:
@@ -201,7 +201,9 @@ def model_lines(card: Card) -> list[tuple[str, str]]:
 
 def _failing(verdict: dict[str, Any], detail: Detail) -> str:
     total, cases = verdict["failing"], verdict["failing_cases"][: detail.cases]
-    parts = [f"<details><summary>{total} failing case{'s' * (total != 1)} of {verdict['cases']}</summary>"]
+    parts = [
+        f"<details><summary>{total:d} failing case{'s' * (total != 1)} of {verdict['cases']:d}</summary>"
+    ]
     for case in cases:
         where = f"{verdict['dataset']['path']}:{case['line']}"
         critical = " **critical**" if case["critical"] else ""

@@ -72,8 +72,8 @@ def written(out: Path) -> list[Run]:
 
 
 def unfinish(out: Path) -> None:
-    """As a killed run leaves it."""
-    replace(RunInfo.read(out / "run.json"), complete=False).write(out / "run.json")
+    """As a run leaves it that could not be finished."""
+    replace(RunInfo.read(out / "run.json"), complete=False, failure="no key").write(out / "run.json")
 
 
 def failed(kind: str, by: Any = "infrastructure") -> dict[str, Any]:
@@ -149,7 +149,7 @@ def test_an_unfinished_run_is_continued(tmp_path: Path, tail: str) -> None:
     assert sorted(target.asked) == [("c4", 0), ("c5", 0)]
     assert [r.output for r in written(tmp_path)] == [0, 1, 2, 3, 4, 5]
     assert (summary.resumed, summary.asked, summary.not_asked) == (4, 2, 0)
-    assert RunInfo.read(tmp_path / "run.json").complete
+    assert RunInfo.read(tmp_path / "run.json") == info_of(6, complete=True)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def gates_of(agent: Agent, thresholds: Mapping[str, float] | None = None) -> lis
                     repair=f"Write {name}: 0.9, or {name}: {{threshold: 0.9}}.",
                 )
             )
+        if threshold is not None and (threshold < 0 or (metric.per_case and threshold > 1)):
+            problems.append(_out_of_range(agent, metric, threshold, in_file=name not in (thresholds or {})))
         try:
             score = metric.scorer(setting.options if setting else {}, agent)
         except OptionError as error:
@@ -92,6 +94,15 @@ def _wrong_options(agent: Agent, metric: Metric, setting: MetricSetting | None) 
         for option in (setting.options if setting else ())
         if option not in metric.options
     ]
+
+
+def _out_of_range(agent: Agent, metric: Metric, threshold: float, *, in_file: bool) -> Problem | str:
+    """A share above 1 or an amount below 0: such a gate could never pass, or never fail."""
+    bounds = "from 0 to 1" if metric.per_case else "of 0 or more"
+    message = f'metric "{metric.name}" takes a threshold {bounds}, not {threshold:g}.'
+    if in_file:
+        return agent.problem("evals", "metrics", metric.name, message=message)
+    return f"--threshold: {message}"
 
 
 def _unknown(agent: Agent, name: str, known: Mapping[str, Metric], *, in_file: bool) -> Problem | str:

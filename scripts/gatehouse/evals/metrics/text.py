@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.errors import UserError
 from gatehouse.evals.metrics.base import Metric, OptionError, Score, Scorer
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def matches(output: Any, expected: Any) -> bool:
 
 def _exact_match(_options: Mapping[str, Any], _agent: Agent) -> Scorer:
     def score(case: Case, run: Run) -> Score | None:
-        if case.expected is None:
+        if not case.has_expected:
             return None
         return (
             Score(1.0)
@@ -124,15 +125,24 @@ def _json_schema(_options: Mapping[str, Any], agent: Agent) -> Scorer:
     if agent.output_schema is None:
         raise OptionError("needs guardrails.output_schema in the agent file.")
     # 65 ms of import that only an agent with a schema pays for.
-    from jsonschema.validators import validator_for  # noqa: PLC0415
+    from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
     from referencing import Registry  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
 
     schema = agent.output_schema
     # An empty registry: a $ref to the network is an error, never a download.
-    validator = validator_for(schema)(schema, registry=Registry())
+    validator = validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
 
     def score(_case: Case, run: Run) -> Score:
-        error = next(iter(validator.iter_errors(as_json(run.output))), None)
+        try:
+            error = next(iter(validator.iter_errors(as_json(run.output))), None)
+        except RecursionError:
+            return Score(0.0, "is nested too deeply for the output schema")
+        except Unresolvable as fault:
+            message = f'"output_schema" refers to {fault.ref}, which it does not hold.'
+            repair = "Copy it under $defs: nothing is fetched."
+            problem = agent.problem("guardrails", "output_schema", message=message, repair=repair, value=True)
+            raise UserError(problem, left="Nothing was scored.") from None
         if error is None:
             return Score(1.0)
         where = "/".join(map(str, error.absolute_path))

@@ -1,0 +1,138 @@
+"""How long `gatehouse run` takes beside the limit N x latency / concurrency, in CPU a case, and in memory.
+
+    go build -o /tmp/stub benchmarks/stub_model.go
+    .venv/bin/python benchmarks/run.py --stub /tmp/stub
+
+Each figure is of the whole process, interpreter start included, the median of `--rounds`. CPU a case is the
+difference between a long and a short run, both processes together, so that starting does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+LATENCY_S = 0.05
+WARM_UP = 20
+
+FUNCTIONS = {
+    "chat": "",
+    "sync": "import time\ndef answer(x):\n    time.sleep(0.05)\n    return 'A' + x.split()[1]\n",
+    "async": (
+        "import asyncio\nasync def answer(x):\n    await asyncio.sleep(0.05)\n    return 'A' + x.split()[1]\n"
+    ),
+}
+"""What is asked: the stub by HTTP, or a function that waits as long as the stub."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of the command: seconds by the clock and of CPU, and its largest process in MB."""
+
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+
+
+def prepare(folder: Path, target: str, url: str, cases: int) -> None:
+    """An agent file and a golden set of `cases` questions in `folder`."""
+    agent = {
+        "name": "benchmark",
+        "version": "1",
+        "model": {"provider": "openai", "name": "stub-1", "base_url": url},
+    }
+    agent["system_prompt"] = "prompt.md"
+    (folder / "prompt.md").write_text("Answer with the letter A and the number of the question.\n")
+    if FUNCTIONS[target]:
+        (folder / "benchmark_agent.py").write_text(FUNCTIONS[target])
+        agent["entrypoint"] = "benchmark_agent:answer"
+    (folder / "agent.yaml").write_text(json.dumps({"agent": agent}))
+    with (folder / "golden.jsonl").open("w") as lines:
+        lines.writelines(
+            json.dumps({"id": f"c{i}", "input": f"Question {i}", "expected": f"A{i}"}) + "\n"
+            for i in range(cases)
+        )
+
+
+def measure(folder: Path, concurrency: int, cases: int) -> Measured:
+    """Run the command once in `folder`, and check that every case was answered right."""
+    shutil.rmtree(folder / ".gatehouse", ignore_errors=True)
+    command = [
+        sys.executable,
+        "-I",
+        "-m",
+        "gatehouse",
+        "run",
+        "--agent",
+        "agent.yaml",
+        "--dataset",
+        "golden.jsonl",
+    ]
+    command += ["--python", sys.executable, "--concurrency", str(concurrency)]
+    started = perf_counter()
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said = process.stderr.read().decode() if process.stderr else ""
+    if process.returncode:
+        raise SystemExit(said)
+    runs = next((folder / ".gatehouse").rglob("runs.jsonl")).read_text().splitlines()
+    right = sum(run["output"] == f"A{run['id'][1:]}" for run in map(json.loads, runs))
+    assert right == cases, f"{right} of {cases} right"
+    per_mb = 2**20 if sys.platform == "darwin" else 2**10
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / per_mb)
+
+
+def compare(target: str, url: str, cases: int, concurrency: int, rounds: int) -> None:
+    """Print one row: time, its ratio to the limit, CPU a case, memory."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, target, url, WARM_UP)
+        start = median(measure(folder, concurrency, WARM_UP).cpu_s for _ in range(rounds))
+        prepare(folder, target, url, cases)
+        results = [measure(folder, concurrency, cases) for _ in range(rounds)]
+    seconds = median(r.seconds for r in results)
+    limit = cases * LATENCY_S / concurrency
+    cpu_ms = (median(r.cpu_s for r in results) - start) / (cases - WARM_UP) * 1000
+    peak = max(r.peak_mb for r in results)
+    print(
+        f"{target:6} {cases:6} at {concurrency:3}: {seconds:6.2f} s = {seconds / limit:4.2f} x the limit of "
+        f"{limit:5.2f} s, {cpu_ms:5.3f} ms CPU a case, peak {peak:3.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Every target at the sizes that its goal names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stub", required=True, help="stub_model.go, built")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--target", choices=FUNCTIONS, action="append", help="default: all")
+    options = parser.parse_args()
+    os.environ["OPENAI_API_KEY"] = "benchmark"
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    with subprocess.Popen([options.stub], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stub:
+        assert stub.stdin
+        assert stub.stdout
+        url = stub.stdout.readline().strip()
+        for target in options.target or FUNCTIONS:
+            compare(target, url, 500, 16, options.rounds)
+            compare(target, url, 2_000, 64, options.rounds)
+            compare(target, url, 20_000, 64, 1)
+        stub.stdin.close()
+
+
+if __name__ == "__main__":
+    main()
