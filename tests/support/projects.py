@@ -55,7 +55,7 @@ def write_project(
         "evals": {"dataset": "golden.jsonl", "metrics": {"exact_match": 0.8}},
     }
     (folder / "agents").mkdir(parents=True, exist_ok=True)
-    (folder / "agents" / f"{name}.yaml").write_text(yaml.safe_dump({"agent": data | agent}))
+    (folder / "agents" / f"{name}.yaml").write_text(yaml.safe_dump({"agent": data | agent}, sort_keys=False))
     (folder / "prompt.md").write_text("Repeat what the user says.\n")
     (folder / "agent.py").write_text(code or "")
     write_golden(folder, cases(5) if golden is None else golden)

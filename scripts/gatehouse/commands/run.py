@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gatehouse.agent.protocol import RunInfo
+from gatehouse.agent.providers import MODEL_KEY, PROVIDERS, resolve
 from gatehouse.commands._shared import (
     agent_option,
     dataset_option,
@@ -22,9 +23,9 @@ from gatehouse.commands._shared import (
     out_option,
     subject_of,
 )
-from gatehouse.errors import GatehouseError, InfrastructureError, State
+from gatehouse.errors import InfrastructureError, State
 from gatehouse.evals.results import MAX_REPEATS, Subject
-from gatehouse.evals.run_files import RunFiles
+from gatehouse.evals.run_files import RunFiles, drop_verdicts, locked
 from gatehouse.github.runner import say, set_outputs
 
 if TYPE_CHECKING:
@@ -100,35 +101,42 @@ def run_agent(
         commit=subject.commit,
         options={"case_deadline_s": case_deadline},
     )
-    _drop_verdicts(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    keys = keys_of(agent, os.environ)
     try:
         target = _target(agent, options, folder, python)
-        summary = run_cases(target, golden, folder, info, options, progress=Progress(sys.stderr))
+        progress = Progress(sys.stderr)
+        summary = run_cases(target, golden, folder, info, options, progress=progress, hide=keys)
         if summary.stopped:
             raise InfrastructureError(
                 f"{summary.not_asked} of {summary.total} answers are missing: {summary.stopped}"
             )
     except InfrastructureError as error:
-        _say_why(folder, info, error)
-        raise
+        shown = str(error)
+        for key in keys:
+            shown = shown.replace(key, "***")
+        with locked(folder):
+            _say_why(folder, info, first_lines(InfrastructureError(shown)))
+        raise InfrastructureError(shown) from None
     resumed = f", {summary.resumed} kept from the run before" if summary.resumed else ""
     say(f"{agent.name}: {summary.asked} answers in {summary.seconds:.1f} s{resumed}.")
     for note in summary.notes:
         say(f"{agent.name}: {note}")
 
 
-def _drop_verdicts(folder: Path) -> None:
-    """What was found of older runs must not be taken for a verdict on this one."""
-    for file in ("scores.json", "eval.json", "cost.json"):
-        with suppress(FileNotFoundError):
-            (folder / file).unlink()
+def keys_of(agent: Agent, environ: Mapping[str, str]) -> list[str]:
+    """The keys of the agent's model: what is written goes to artifacts and comments, which nobody masks.
+
+    Shorter than eight characters is no key, and would be found in any text.
+    """
+    provider = PROVIDERS.get(agent.model.provider)
+    names = [MODEL_KEY, *([provider.key_variable] if provider else [])]
+    keys = {environ.get(name, "").strip() for name in names}
+    return sorted(key for key in keys if len(key) >= 8)  # noqa: PLR2004
 
 
 def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None) -> Target:
     if agent.entrypoint is None:
-        from gatehouse.agent.providers import resolve  # noqa: PLC0415 beside the 150 ms of aiohttp
-        from gatehouse.evals.chat import Chat  # noqa: PLC0415
+        from gatehouse.evals.chat import Chat  # noqa: PLC0415 150 ms of aiohttp
 
         model = agent.model
         endpoint = resolve(model.provider, model.base_url, os.environ)
@@ -136,7 +144,6 @@ def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None)
         parameters = {name: value for name, value in given.items() if value is not None} | model.parameters
         return Chat(endpoint, model.name, agent.prompt_text, parameters, concurrency=options.concurrency)
     from gatehouse.agent.interpreter import user_interpreter, worker_environment  # noqa: PLC0415
-    from gatehouse.agent.providers import PROVIDERS  # noqa: PLC0415
     from gatehouse.evals.worker_pool import WorkerPool  # noqa: PLC0415
 
     provider = PROVIDERS.get(agent.model.provider)
@@ -151,17 +158,17 @@ def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None)
     )
 
 
-def _say_why(folder: Path, info: RunInfo, error: GatehouseError) -> None:
+def _say_why(folder: Path, info: RunInfo, reason: str) -> None:
     """Leave in `run.json` why the run is incomplete: another job will have to say it.
 
     What lies there may be of an older run, where this one broke off before its first answer: only what could
     be resumed is kept, or an old result would pass for one of today.
     """
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        drop_verdicts(folder)
         if not RunFiles(folder, info).can_resume():
             (folder / "runs.jsonl").unlink(missing_ok=True)
-        replace(info, failure=first_lines(error)).write(folder / "run.json")
+        replace(info, failure=reason).write(folder / "run.json")
 
 
 @click.command

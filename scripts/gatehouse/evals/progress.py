@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,7 +19,7 @@ class Progress:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = monotonic) -> None:
         self.stream = stream
         self.clock = clock
-        self.terminal = stream.isatty()
+        self.terminal = stream.isatty() and not os.environ.get("CI")  # a runner may fake a terminal
         self.every = REDRAW_EVERY_S if self.terminal else LINE_EVERY_S
         self.started = clock()
         self.shown_at = float("-inf")

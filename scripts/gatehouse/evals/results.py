@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gatehouse.agent.definition import Agent
     from gatehouse.evals.dataset import GoldenSet
 
+SCHEMA = 1
+"""The newest version of a results file that this code reads."""
 OUT = Path(".gatehouse")
 """The folder of all results, one folder for each agent in it."""
 
@@ -131,13 +133,15 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A results file that one of our stages wrote; raises StaleError that says what to run."""
+    """A results file that one of our stages wrote, of this or an older schema; raises StaleError."""
     try:
         data = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (ValueError, RecursionError, OSError) as error:
         raise StaleError(f"{path}: {_why(error)}. Run the stage before again.") from None
     if not isinstance(data, dict):
         raise StaleError(f"{path}: not an object. Run the stage before again.")
+    if data.get("schema") not in range(SCHEMA + 1):
+        raise StaleError(f"{path}: of schema {data.get('schema')!r}, this Gatehouse reads up to {SCHEMA}.")
     return data
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gatehouse.evals.run_files import RunFiles, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from gatehouse.agent.protocol import Run, RunInfo
@@ -97,16 +97,17 @@ def run_cases(
     options: RunOptions,
     *,
     progress: Progress | None = None,
+    hide: Sequence[str] = (),
 ) -> RunSummary:
     """Ask every case `info.repeats` times and write `runs.jsonl` and `run.json` to `out_dir`.
 
     `golden_set` is gone through more than once; `info.dataset["cases"]` is how many cases it has. Resumes an
-    unfinished run whose `run.json` equals `info`. Raises UserError for a folder in use or an interpreter that
-    cannot serve, InfrastructureError for an agent that cannot start or a full disk, and KeyboardInterrupt on
-    SIGINT and SIGTERM; whatever was answered by then is kept.
+    unfinished run whose `run.json` equals `info`. What `hide` holds is written as `***`. Raises UserError for
+    a folder in use or an interpreter that cannot serve, InfrastructureError for an agent that cannot start or
+    a full disk, and KeyboardInterrupt on SIGINT and SIGTERM; whatever was answered by then is kept.
     """
     with locked(out_dir):
-        files = RunFiles(out_dir, info)
+        files = RunFiles(out_dir, info, hide)
         if files.can_resume():
             files.resume({case.id: case.digest for case in golden_set})
         else:

@@ -12,7 +12,7 @@ from gatehouse.agent.protocol import MAX_LINE, Fault, MalformedError, Run, RunIn
 from gatehouse.errors import InfrastructureError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 MAX_DEPTH = 100
@@ -25,8 +25,9 @@ INFO = "run.json"
 class RunFiles:
     """The results of one run in `out_dir`, open for appending; `done` are the finished (id, repeat) pairs."""
 
-    def __init__(self, out_dir: Path, info: RunInfo) -> None:
+    def __init__(self, out_dir: Path, info: RunInfo, hide: Sequence[str] = ()) -> None:
         self.out_dir = out_dir
+        self.hide = [secret.encode() for secret in hide]
         self.info = replace(info, complete=False)
         self.done: set[tuple[str, int]] = set()
         self._runs: IO[bytes]
@@ -41,6 +42,7 @@ class RunFiles:
     def resume(self, digests: Mapping[str, str]) -> None:
         """Keep the finished runs of the cases in `digests` (id to digest), and drop every other line."""
         partial = self.out_dir / (RUNS + ".partial")
+        drop_verdicts(self.out_dir)
         with writing(self.out_dir), partial.open("wb") as kept:
             for run in _readable(self.out_dir / RUNS):
                 known = digests.get(run.id) == run.case and run.repeat < self.info.repeats
@@ -55,6 +57,7 @@ class RunFiles:
 
     def restart(self) -> None:
         """Begin anew. In this order a kill at any point leaves no old run under the new `run.json`."""
+        drop_verdicts(self.out_dir)
         with writing(self.out_dir):
             (self.out_dir / INFO).unlink(missing_ok=True)
             (self.out_dir / RUNS).write_bytes(b"")
@@ -71,6 +74,8 @@ class RunFiles:
             fault = Fault("agent", "garbage", f"the reply cannot be written as JSON: {error}")
             run = Run(run.id, run.case, run.repeat, None, latency_s=run.latency_s, error=fault)
             line = run.to_line().encode(errors="replace")
+        for secret in self.hide:  # an agent, or its provider's error message, may repeat its key
+            line = line.replace(secret, b"***")
         with writing(self.out_dir):
             self._runs.write(line)
         return run
@@ -83,6 +88,13 @@ class RunFiles:
     def close(self) -> None:
         """Close the file; what is missing can be asked later."""
         self._runs.close()
+
+
+def drop_verdicts(out_dir: Path) -> None:
+    """What was found of older runs must not be taken for a verdict on this one."""
+    with writing(out_dir):
+        for file in ("scores.json", "eval.json", "cost.json"):
+            (out_dir / file).unlink(missing_ok=True)
 
 
 @contextmanager

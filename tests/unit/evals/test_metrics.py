@@ -159,7 +159,7 @@ def schema_gate(folder: Path, schema: Any) -> Gate:
     ],
 )
 def test_json_schema(tmp_path: Path, output: Any, reason: str) -> None:
-    """The output, parsed where it is text, follows guardrails.output_schema; else the reason says where not."""
+    """The output, parsed where it is text, follows the output schema; else the reason says where not."""
     gate = schema_gate(tmp_path, SCHEMA)
     score = gate.score(case(), run(output))
     assert score is not None
@@ -196,7 +196,7 @@ def test_a_schema_on_the_network_is_never_fetched(tmp_path: Path) -> None:
 def test_a_schema_that_refers_to_nothing(tmp_path: Path) -> None:
     """A $ref that leads nowhere only shows when an output meets it: still a message, no traceback."""
     gate = schema_gate(tmp_path, {"$ref": "#/$defs/missing"})
-    with pytest.raises(UserError, match='"output_schema" refers to .*missing, which it does not hold'):
+    with pytest.raises(UserError, match=r'"output_schema" refers to .*missing, which it does not hold'):
         gate.score(case(), run("text"))
 
 

@@ -1,0 +1,82 @@
+"""The model's key: it reaches the agent, and nothing that is written or shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gatehouse.rehearse.model import StandInModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "sk-a-secret-that-nobody-else-has"
+AGENT = """
+agent:
+  name: leaky
+  version: 1
+  model: {provider: openai, name: gpt-4o-2024-08-06}
+  entrypoint: leaky:answer
+  evals: {dataset: golden.jsonl, metrics: {exact_match: 1}}
+"""
+
+
+def gate(
+    folder: Path, agent: str, *arguments: str, key: str = KEY, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command, by default the eval gate, on an agent whose one case expects "yes"."""
+    (folder / "agents").mkdir(exist_ok=True)
+    (folder / "agents/leaky.yaml").write_text(agent)
+    (folder / "golden.jsonl").write_text('{"id": "one", "input": "q", "expected": "yes"}\n')
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("GITHUB_", "GATEHOUSE_", "OPENAI_"))}
+    return subprocess.run(
+        [sys.executable, "-I", "-m", "gatehouse", *(arguments or ("eval-gate",))],
+        cwd=folder,
+        env=kept | ({"GATEHOUSE_MODEL_KEY": key} if key else {}) | (environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("import os\ndef answer(q): return os.environ['OPENAI_API_KEY']", 1),
+        ("import os\ndef answer(q): return {'output': 'no', 'contexts': [os.environ['OPENAI_API_KEY']]}", 1),
+        ("import os\ndef answer(q): raise ValueError('key ' + os.environ['OPENAI_API_KEY'])", 3),
+        ("import os\nraise ValueError('key ' + os.environ['OPENAI_API_KEY'])", 3),
+    ],
+    ids=["output", "context", "exception", "import"],
+)
+def test_a_key_that_the_agent_gives_away_is_written_nowhere(tmp_path: Path, source: str, code: int) -> None:
+    """Wherever the agent puts its key, no file that is handed on holds it, and no output shows it."""
+    (tmp_path / "leaky.py").write_text(source)
+    done = gate(tmp_path, AGENT)
+    assert done.returncode == code, done.stderr
+    assert KEY not in done.stdout + done.stderr
+    handed_on = [p for p in (tmp_path / ".gatehouse").rglob("*") if p.is_file() and p.name != "worker.log"]
+    assert {"run.json", "eval.json"} <= {p.name for p in handed_on}
+    for file in handed_on:
+        assert KEY not in file.read_text(), file
+    assert "***" in done.stdout + done.stderr + (tmp_path / ".gatehouse/leaky/runs.jsonl").read_text()
+
+
+def test_a_lost_key_does_not_leave_yesterday_s_verdict(tmp_path: Path) -> None:
+    """A gate that passed, then has no key, is unscored: neither it nor a later stage takes the old runs."""
+    chat = AGENT.replace("  entrypoint: leaky:answer\n", "  system_prompt: prompt.md\n")
+    (tmp_path / "prompt.md").write_text("Say yes.")
+    with StandInModel() as model:
+        base_url = {"OPENAI_BASE_URL": model.url}
+        assert gate(tmp_path, chat, environment=base_url).returncode == 1  # it answers, not "yes"
+    for command, code in (("eval-gate", 3), ("score", 3), ("verdict", 3), ("cost-gate", 3), ("scorecard", 0)):
+        done = gate(tmp_path, chat, command, key="")
+        assert done.returncode == code, (command, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+    card = json.loads((tmp_path / ".gatehouse/scorecard.json").read_bytes())
+    assert card["state"] == "unscored"

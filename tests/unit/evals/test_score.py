@@ -1,0 +1,276 @@
+"""Runs become scores, scores are read back, and what does not belong to the subject is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gatehouse.agent.protocol import Run
+from gatehouse.errors import InfrastructureError, UserError
+from gatehouse.evals.metrics import gates_of
+from gatehouse.evals.results import StaleError, Subject
+from gatehouse.evals.score import Scores, read_scores, score_run, write_scores
+from tests.support.projects import COMMIT, CRASH, HANG, NO_ROUTE, cases, run_of, runs_of, subject_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from gatehouse.agent.protocol import Fault
+    from gatehouse.evals.metrics import Gate
+
+METRICS = {"exact_match": 0.8, "error_rate": 0.1, "latency_p95": 5}
+
+
+def gated(folder: Path, count: int = 3, **project: Any) -> tuple[Subject, list[Gate]]:
+    """A subject with `count` cases, held to METRICS."""
+    project = {"golden": cases(count), "evals": {"dataset": "golden.jsonl", "metrics": METRICS}} | project
+    subject = subject_of(folder, **project)
+    return subject, gates_of(subject.agent)
+
+
+def scored(
+    subject: Subject, gates: Sequence[Gate], runs: Iterable[Run], out: Path, repeats: int = 1
+) -> Scores:
+    """The runs, scored and read back."""
+    write_scores(subject, gates, repeats, runs, [out / "runs.jsonl"], out)
+    return read_scores(subject, gates, out)
+
+
+@pytest.mark.parametrize(
+    ("metric", "error", "expected"),
+    [
+        ("exact_match", None, ("scored", 1.0, "")),
+        ("exact_match", CRASH, ("fault", 0.0, f"crash: {CRASH.message}")),
+        ("exact_match", NO_ROUTE, ("unscored", None, f"connection: {NO_ROUTE.message}")),
+        ("error_rate", None, ("scored", 0.0, "")),
+        ("error_rate", HANG, ("fault", 1.0, f"hang: {HANG.message}")),
+        ("error_rate", NO_ROUTE, ("unscored", None, f"connection: {NO_ROUTE.message}")),
+        ("latency_p95", None, ("scored", 1.0, "")),
+        ("latency_p95", CRASH, ("skipped", None, "")),
+        ("latency_p95", HANG, ("scored", 1.0, "")),
+        ("latency_p95", NO_ROUTE, ("unscored", None, f"connection: {NO_ROUTE.message}")),
+    ],
+)
+def test_states(tmp_path: Path, metric: str, error: Fault | None, expected: tuple[Any, ...]) -> None:
+    """The agent's fault is the worst value, the infrastructure's none, and a crash is no quick answer."""
+    subject, gates = gated(tmp_path)
+    gate = next(gate for gate in gates if gate.metric.name == metric)
+    assert score_run(gate, subject.golden["c0"], run_of(subject, "c0", error=error)) == expected
+
+
+def test_a_fault_where_the_metric_does_not_apply(tmp_path: Path) -> None:
+    """A crash on a case without a reference has no exact match, but it is a fault still."""
+    subject, gates = gated(tmp_path, golden=[{"id": "c0", "input": "a0"}])
+    run = run_of(subject, "c0")
+    assert score_run(gates[0], subject.golden["c0"], run) == ("skipped", None, "")
+    assert score_run(gates[0], subject.golden["c0"], replace(run, error=CRASH))[:2] == ("fault", None)
+
+
+def test_round_trip_with_repeats(tmp_path: Path) -> None:
+    """A case's value is the mean of its repeats, each metric has its own tally, and the runs are counted."""
+    subject, gates = gated(tmp_path)
+    runs = [replace(run, repeat=repeat) for repeat in range(4) for run in runs_of(subject)]
+    runs[0] = replace(runs[0], output="wrong")
+    runs[4] = replace(runs[4], error=CRASH)
+    scores = scored(subject, gates, runs, tmp_path / "out", repeats=4)
+    exact, errors, latency = (scores.tallies[name] for name in METRICS)
+    assert [exact.value(slot) for slot in range(3)] == [0.75, 0.75, 1.0]
+    assert [errors.value(slot) for slot in range(3)] == [0.0, 0.25, 0.0]
+    assert latency.value(1) == 1.0
+    assert not sum(exact.unscored)
+    assert list(exact.faults) == [0, 1, 0]
+    assert scores.info["runs"] == {"total": 12, "agent_faults": 1, "infrastructure_faults": 0}
+    assert scores.info["first_fault"] == f"crash: {CRASH.message}"
+    assert scores.info["latency_s"] == {"p50": 1.0, "p95": 1.0}
+    assert scores.run_files == [tmp_path / "out/runs.jsonl"]
+
+
+def test_one_unscored_or_missing_repeat_leaves_a_case_unscored(tmp_path: Path) -> None:
+    """The mean of two repeats is not the mean of three: such a case has no value."""
+    subject, gates = gated(tmp_path)
+    runs = [replace(run, repeat=repeat) for repeat in range(3) for run in runs_of(subject)]
+    runs[3] = replace(runs[3], error=NO_ROUTE)
+    del runs[8]
+    exact = scored(subject, gates, runs, tmp_path / "out", repeats=3).tallies["exact_match"]
+    assert [exact.value(slot) for slot in range(3)] == [None, 1.0, None]
+    assert list(exact.unscored) == [1, 0, 1]
+    assert exact.why_unscored == f"connection: {NO_ROUTE.message}"
+    exact = scored(subject, gates, runs[:8][1:3], tmp_path / "out").tallies["exact_match"]
+    assert exact.why_unscored == "not run: the run ended before it"
+
+
+def test_writing_scores_removes_what_was_said_of_older_ones(tmp_path: Path) -> None:
+    """A verdict on older scores is gone before new ones are written."""
+    subject, gates = gated(tmp_path)
+    for name in ("scores.json", "eval.json", "cost.json"):
+        (tmp_path / name).write_text("{}")
+
+    def runs() -> Iterable[Run]:
+        assert not [name for name in ("scores.json", "eval.json", "cost.json") if (tmp_path / name).exists()]
+        yield from runs_of(subject)
+
+    write_scores(subject, gates, 1, runs(), [], tmp_path)
+    assert (tmp_path / "scores.json").exists()
+
+
+def test_a_run_that_breaks_off_leaves_no_scores(tmp_path: Path) -> None:
+    """Runs that turn out stale half way leave nothing that a verdict could read."""
+    subject, gates = gated(tmp_path)
+
+    def runs() -> Iterable[Run]:
+        yield run_of(subject, "c0")
+        raise StaleError("stale")
+
+    with pytest.raises(StaleError):
+        write_scores(subject, gates, 1, runs(), [], tmp_path)
+    with pytest.raises(StaleError, match=r"scores.json: missing"):
+        read_scores(subject, gates, tmp_path)
+
+
+def test_half_a_surrogate_pair_is_scored(tmp_path: Path) -> None:
+    """What has no bytes is written as a question mark: a model cannot end the gate with it."""
+    subject, gates = gated(tmp_path, evals={"metrics": {"contains": {"threshold": 1, "text": "\ufffd?"}}})
+    run = run_of(subject, "c0", error=replace(CRASH, message="\ud800"))
+    assert scored(subject, gates, [run], tmp_path).tallies["contains"].value(0) == 0.0
+
+
+def test_an_unwritable_folder_is_the_infrastructure_s(tmp_path: Path) -> None:
+    """A folder that cannot be made is told by name."""
+    subject, gates = gated(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InfrastructureError, match=r"cannot be written to .*file/out"):
+        write_scores(subject, gates, 1, runs_of(subject), [], tmp_path / "file/out")
+
+
+STALE: dict[str, tuple[Callable[[Subject], Subject], str]] = {
+    "agent": (lambda s: replace(s, agent=replace(s.agent, parts={"prompt": "other"})), "another agent"),
+    "commit": (lambda s: replace(s, commit="d" * 40), "another commit"),
+}
+
+
+@pytest.mark.parametrize("what", STALE)
+def test_scores_of_something_else_do_not_count(tmp_path: Path, what: str) -> None:
+    """Scores of another agent or commit are refused, each by name."""
+    subject, gates = gated(tmp_path)
+    scored(subject, gates, runs_of(subject), tmp_path)
+    change, message = STALE[what]
+    with pytest.raises(StaleError, match=message):
+        read_scores(change(subject), gates, tmp_path)
+
+
+def test_scores_of_another_golden_set_or_metric_do_not_count(tmp_path: Path) -> None:
+    """A golden set with one more space, or a metric that was not scored, makes the scores stale."""
+    subject, gates = gated(tmp_path)
+    scored(subject, gates[:1], runs_of(subject), tmp_path)
+    with pytest.raises(StaleError, match="has no scores of error_rate, latency_p95"):
+        read_scores(subject, gates, tmp_path)
+    changed, _ = gated(tmp_path, golden=[*cases(2), {"id": "c2", "input": "a2 ", "expected": "a2"}])
+    with pytest.raises(StaleError, match="another golden set"):
+        read_scores(changed, gates[:1], tmp_path)
+
+
+@pytest.mark.parametrize("commits", [(None, COMMIT), (COMMIT, None), (None, None)])
+def test_an_unknown_commit_is_no_other_commit(tmp_path: Path, commits: tuple[str | None, str | None]) -> None:
+    """Outside a repository, or of results made there, the commit cannot be compared and does not matter."""
+    subject, gates = gated(tmp_path)
+    scored(replace(subject, commit=commits[0]), gates, runs_of(subject), tmp_path)
+    assert read_scores(replace(subject, commit=commits[1]), gates, tmp_path)
+
+
+LINE = {
+    "id": "c0",
+    "case": "x",
+    "repeat": 0,
+    "metric": "exact_match",
+    "value": 1.0,
+    "state": "scored",
+    "reason": "",
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "5",
+        "[" * 100_000,
+        json.dumps(LINE | {"id": "unknown"}),
+        json.dumps(LINE | {"value": "1"}),
+        json.dumps(LINE | {"value": float("nan")}),
+        json.dumps(LINE | {"value": float("inf")}),
+        json.dumps(LINE | {"state": "splendid"}),
+        json.dumps(LINE | {"state": "unscored"}),
+        json.dumps({key: value for key, value in LINE.items() if key != "state"}),
+        json.dumps(LINE),
+        "\udcff",
+    ],
+    ids=[
+        "torn",
+        "number",
+        "deep",
+        "case",
+        "text",
+        "nan",
+        "inf",
+        "state",
+        "mixed",
+        "missing",
+        "twice",
+        "bytes",
+    ],
+)
+def test_a_malformed_line_makes_all_scores_unusable(tmp_path: Path, line: str) -> None:
+    """Nothing is repaired: a line that is torn, foreign or there twice is told with the file's name."""
+    subject, gates = gated(tmp_path)
+    scored(subject, gates, runs_of(subject), tmp_path)
+    with (tmp_path / "scores.jsonl").open("a", errors="surrogateescape") as lines:
+        lines.write(line + "\n")
+    with pytest.raises(StaleError, match=r"scores.jsonl: malformed .*Score the runs again"):
+        read_scores(subject, gates, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"repeats": 0},
+        {"repeats": -1},
+        {"repeats": "1"},
+        {"runs": {"total": 1}},
+        {"runs": None},
+        {"metrics": None},
+        {"agent": "echo"},
+        {"agent": {"name": "echo"}},
+        {"dataset": None},
+        {"run_files": 5},
+        {"schema": 99},
+    ],
+)
+def test_a_malformed_scores_json_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    """`scores.json` is checked as far as it is used; one of a newer version is not guessed at."""
+    subject, gates = gated(tmp_path)
+    scored(subject, gates, runs_of(subject), tmp_path)
+    info = json.loads((tmp_path / "scores.json").read_text()) | changed
+    (tmp_path / "scores.json").write_text(json.dumps(info))
+    with pytest.raises(StaleError):
+        read_scores(subject, gates, tmp_path)
+
+
+def test_missing_scores_say_what_to_run(tmp_path: Path) -> None:
+    """Without `scores.jsonl` beside its `scores.json` there is nothing to judge."""
+    subject, gates = gated(tmp_path)
+    scored(subject, gates, runs_of(subject), tmp_path)
+    (tmp_path / "scores.jsonl").unlink()
+    with pytest.raises(StaleError, match=r"scores.jsonl: missing. Score the runs again."):
+        read_scores(subject, gates, tmp_path)
+
+
+def test_a_golden_set_that_changes_meanwhile_is_told(tmp_path: Path) -> None:
+    """Scores are of the golden set that was checked: a change under way is the author's to know."""
+    subject, gates = gated(tmp_path)
+    (tmp_path / "golden.jsonl").write_text('{"id": "c0", "input": "other"}\n')
+    with pytest.raises(UserError, match="changed since it was checked"):
+        write_scores(subject, gates, 1, [Run("c0", "x", 0, "a0")], [], tmp_path)
