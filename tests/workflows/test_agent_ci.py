@@ -113,7 +113,7 @@ def test_good_change_passes_and_its_comment_is_edited(
     [edited] = repository.comments()
     assert edited["id"] == comment["id"]
     assert first_line(edited).startswith(
-        "### ❌ Gatehouse: refund-triage fails: exact&#95;match: 0.5652 is below 0.85"
+        "### ❌ Gatehouse: refund-triage fails: exact&#95;match: 0.565 is below 0.85"
     )
 
 
@@ -185,7 +185,9 @@ def test_one_job_form(gh: GitHub, suite: Path, tmp_path: Path, model: StandInMod
     assert first_line(comment).startswith("### ✅ Gatehouse: refund-triage passes")
 
 
-def test_push_is_gated_without_a_comment(gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel) -> None:
+def test_push_is_gated_without_a_comment(
+    gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel
+) -> None:
     """A push to develop is gated too, for its evidence: summary and artifact, and nobody is written to."""
     repository = Repository(gh, suite, tmp_path, "agent-ci.yml")
     event = gh.push_event(NAME, "develop")

@@ -17,9 +17,8 @@ from gatehouse.errors import Exit, GatehouseError, InfrastructureError, State, U
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import Gate, gates_of
 from gatehouse.evals.results import OUT, StaleError, Subject, find_runs, write_json
-from gatehouse.evals.run_files import writing
 from gatehouse.github.event import current_commit
-from gatehouse.github.runner import annotate, set_outputs, show_error
+from gatehouse.github.runner import annotate, in_actions, set_outputs, show_error
 
 F = TypeVar("F", bound=Callable[..., Any])
 AGENT_FILES = ("agents/*.yaml", "agents/*.yml")
@@ -204,6 +203,13 @@ def _says_it_is_of(file: Path, name: str) -> bool:
         return f"-{name}-" in f"-{file.parent.name}-"  # unreadable: whose it was, its folder says
 
 
+EMPTY: dict[str, dict[str, Any]] = {
+    "eval.json": {"metrics": [], "failing": 0, "failing_cases": []},
+    "cost.json": {"limits": [], "by_model": []},
+}
+"""The verdict files, and what is in one of a gate that found nothing out."""
+
+
 def leave(folder: Path, file: str, name: str, path: str, error: GatehouseError) -> None:
     """Write a verdict file that says why there is no verdict, so that the scorecard can say it."""
     write_json(
@@ -216,11 +222,7 @@ def leave(folder: Path, file: str, name: str, path: str, error: GatehouseError) 
             "state": State.UNSCORED,
             "reason": first_lines(error),
             "exit_code": error.code,
-            "metrics": [],
-            "failing": 0,
-            "failing_cases": [],
-            "limits": [],
-            "by_model": [],
+            **EMPTY[file],
         },
     )
 
@@ -262,6 +264,11 @@ def each_agent(agents: tuple[str, ...], out: Path | None, file: str, work: Work)
     if out and len(files) > 1:
         raise UserError(f"--out is the folder of one agent, and there are {len(files)}: {', '.join(files)}.")
     require_unique(files)
+    for path in files if file else ():
+        # Until its verdict is there, an agent has none: not an old one, and not none at all, which would be
+        # no news in the scorecard where the stage is killed on its way through several agents.
+        name = rough_name(path)
+        leave(folder_of(name, out), file, name, path, InfrastructureError("the gate was broken off"))
     return [_one(path, out, file, work, only=len(files) == 1) for path in files]
 
 
@@ -269,9 +276,6 @@ def _one(path: str, out: Path | None, file: str, work: Work, *, only: bool) -> R
     name = rough_name(path)
     folder = folder_of(name, out)
     try:
-        if file:  # whatever happens now, an old verdict must not be read for the new one
-            with writing(folder):
-                (folder / file).unlink(missing_ok=True)
         agent = load_agent(path)
         for warning in agent.warnings:
             annotate("warning", warning.message, file=warning.path, line=warning.line)
@@ -306,7 +310,13 @@ def exit_code(results: list[Result]) -> Exit:
 
 
 def finish(results: list[Result]) -> None:
-    """Hand on the outputs that both gates share, and end with their exit code."""
+    """Hand on the outputs that both gates share, and end with their exit code.
+
+    A gate that failed, or passed without proof, also says so where the run's summary shows it.
+    """
+    for result in results:
+        if result.state in (State.FAIL, State.INCONCLUSIVE) and in_actions():
+            annotate("error" if result.state is State.FAIL else "warning", f"{result.name}: {result.reason}")
     state = State.worst([r.state for r in results])
     worst = [r for r in results if r.state is state]
     set_outputs(

@@ -180,6 +180,9 @@ def _comment(event: Event | None, body: str, head: str, author: str | None, key:
         if asked:
             say("No comment: this is no pull request's run.")
         return ""
+    if event.is_fork and not asked:
+        say("No comment: the run of a fork's pull request may not write one. The job summary has it all.")
+        return ""
     if not token:
         if asked:
             raise InfrastructureError("No comment: GITHUB_TOKEN is empty. Hand the job's token to the step.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from gatehouse.agent.protocol import Run
+    from gatehouse.agent.protocol import Run, ToolCall
     from gatehouse.evals.metrics import Gate
     from gatehouse.evals.results import Subject
     from gatehouse.evals.score import Scores
@@ -150,10 +150,12 @@ def _detail(subject: Subject, failing: _Failing, reasons: dict[str, str], run: R
         "input": _cut(case.input),
         "expected": None if case.expected is None else _cut(case.expected),
         "got": None if run is None or run.error is not None else _cut(run.output),
-        "tool_calls": None
-        if calls is None
-        else _cut([f"{c.name}({json.dumps(c.arguments)})" for c in calls]),
+        "tool_calls": None if calls is None else _cut("\n".join(map(_call, calls)) or "none"),
     }
+
+
+def _call(call: ToolCall) -> str:
+    return f"{call.name}({json.dumps(call.arguments, ensure_ascii=False)})"
 
 
 def _cut(value: Any) -> str:

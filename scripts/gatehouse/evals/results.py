@@ -55,10 +55,16 @@ def _short(digest: str | None) -> str:
 
 
 def find_runs(paths: Iterable[str]) -> list[Path]:
-    """Every `runs.jsonl` that `paths` name, themselves or in a folder below; none where none is there."""
+    """Every `runs.jsonl` that `paths` name, themselves or in a folder below; none where none is there.
+
+    A `run.json` alone counts too: it says why there are no runs beside it.
+    """
     found: list[Path] = []
     for path in map(Path, paths):
-        found += sorted(path.rglob("runs.jsonl")) if path.is_dir() else [path] if path.exists() else []
+        below = {
+            file.with_name("runs.jsonl") for name in ("runs.jsonl", "run.json") for file in path.rglob(name)
+        }
+        found += sorted(below) if path.is_dir() else [path] if path.exists() else []
     return found
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CRITICAL = "critical_cases"
 """The row for the cases that the golden set marks `critical`: every one must pass."""
+SHOWN_IDS = 3
+"""Critical cases that a reason names; all of them stand first among the failing cases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ class Verdict:
 
 
 def show(value: float, unit: str = "", beside: float | None = None) -> str:
-    """A number as people read it, the unit behind it: four digits, more where it would equal `beside`."""
-    digits = 4
+    """A number as people read it, the unit behind it: three digits, more where it would equal `beside`."""
+    digits = 3
     while beside not in (None, value) and digits < 17 and f"{value:.{digits}g}" == f"{beside:.{digits}g}":  # noqa: PLR2004
         digits += 1
     return f"{value:.{digits}g}" + (f" {unit}" if unit else "")
@@ -163,7 +165,7 @@ def _why_failed(gate: Gate, values: Sequence[float]) -> str:
 
 
 def _by_interval(gate: Gate, threshold: float, interval: Interval | None) -> tuple[State, str]:
-    """A floor that the interval, not the value, must clear; the value itself is on the good side here."""
+    """A floor that the interval, not the value, must clear; its good end has cleared it here."""
     bad_end = interval and interval[0 if gate.metric.direction == "higher" else 1]
     if bad_end is None:
         return State.INCONCLUSIVE, "too few cases for an interval, which `floor: interval` asks for"
@@ -185,10 +187,11 @@ def judge_critical(critical: int, failed: Sequence[str], unscored: Sequence[str]
     if not critical:
         return None
     state = State.FAIL if failed else State.UNSCORED if unscored else State.PASS
-    shown = ", ".join((failed or unscored)[:5]) + (", ..." if len(failed or unscored) > 5 else "")  # noqa: PLR2004
+    ids = failed or unscored
+    shown = ", ".join(ids[:SHOWN_IDS]) + (f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else "")
     reason = {
-        State.FAIL: f"every critical case must pass; failed: {shown}",
-        State.UNSCORED: f"every critical case must pass; unscored: {shown}",
+        State.FAIL: f"{len(failed)} of {critical} failed, and every one must pass: {shown}",
+        State.UNSCORED: f"{len(unscored)} of {critical} unscored, and every one must pass: {shown}",
         State.PASS: "every critical case passes",
     }[state]
     scored = critical - len(unscored)

@@ -26,6 +26,9 @@ WORDS = {
     State.UNSCORED: "was not measured",
     State.INCONCLUSIVE: "passes, but is not proven",
 }
+SOURCE = "https://github.com/gatehouse-ci/gatehouse@v1"
+"""Where a reader gets the command from."""
+TOO_DEAR = "Make the agent cheaper, or raise its budget in this pull request, so that its reviewers see it."
 NEXT = {
     State.PASS: "Nothing: the change may go on.",
     State.FAIL: (
@@ -58,7 +61,7 @@ class Card:
         verdicts = [_verdict(getattr(self, gate), f"{gate} gate") for gate in self.gates]
         state = State.worst([s for s, _ in verdicts])
         # Two gates that could not even start say the same thing; once is enough.
-        reasons = dict.fromkeys(reason for s, reason in verdicts if s is state)
+        reasons = dict.fromkeys(reason.removesuffix(".") for s, reason in verdicts if s is state)
         object.__setattr__(self, "state", state)
         object.__setattr__(self, "reason", "; ".join(reasons))
 
@@ -95,13 +98,22 @@ def state_of(cards: list[Card]) -> State:
     return State.worst([card.state for card in cards])
 
 
+def next_step(cards: list[Card]) -> str:
+    """What the reader does now."""
+    failing = [
+        gate for card in cards for gate in card.gates if _verdict(getattr(card, gate), gate)[0] is State.FAIL
+    ]
+    steps = [NEXT[State.FAIL]] * ("eval" in failing) + [TOO_DEAR] * ("cost" in failing)
+    return " ".join(steps) or NEXT[state_of(cards)]
+
+
 def headline(cards: list[Card]) -> str:
     """The verdict and why, as one line of plain text."""
     state = state_of(cards)
     if not cards:
         return "Nothing was measured: no agent left any result."
     if len(cards) == 1:
-        return f"{cards[0].name} {WORDS[state]}: {cards[0].reason}"
+        return f"{cards[0].name} {WORDS[state]}: {cards[0].reason.removeprefix('nothing was measured: ')}"
     worst = [card for card in cards if card.state is state]
     if state is State.PASS:
         return f"all {len(cards)} agents pass"
@@ -132,7 +144,7 @@ def _sections(cards: list[Card], run_url: str, head: str, detail: Detail) -> lis
         sections.append(_table(["Agent", "State", "Why"], rows))
     for card in cards:
         sections += _card(card, detail, titled=len(cards) > 1)
-    sections.append(f"**What to do next.** {NEXT[state]}")
+    sections.append(f"**What to do next.** {next_step(cards)}")
     sections.append(_footer(cards, run_url, head))
     return sections
 
@@ -141,11 +153,16 @@ def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
     sections = [f"#### {ICONS[card.state]} {_prose(card.name, 100)}"] if titled else []
     if card.eval and card.eval["metrics"]:
         rows = [
-            [_prose(cell, 400) for cell in row[:3]]
-            + [f"{ICONS[State(row[3])]} {row[3]}", _prose(row[4], 400)]
-            for row in metric_rows(card)
+            [
+                _prose(name, 400),
+                _whole(value),
+                _whole(threshold),
+                f"{ICONS[State(state)]}&nbsp;{state}",
+                _prose(why, 400),
+            ]
+            for name, value, threshold, state, why in metric_rows(card)
         ]
-        sections.append(_table(["Metric", "Value (95 % interval)", "Threshold", "State", "Why"], rows))
+        sections.append(_table(["Metric", "Value, 95 % interval", "Threshold", "State", "Why"], rows))
     lines = [_prose(line, 600) + "  " for line in cost_lines(card)]
     lines += [
         f"- {markdown_inline(m, 200)}: {_prose(spent, 200)}"
@@ -163,19 +180,27 @@ def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
 
 
 def metric_rows(card: Card) -> list[list[str]]:
-    """For each metric: name, value with its interval and number of cases, threshold, state, why."""
+    """For each metric: name, value with its interval, threshold, state, why.
+
+    The number of cases stands beside the value where it is not that of the whole golden set.
+    """
     rows = []
     for m in (card.eval or {"metrics": []})["metrics"]:
         unit = m.get("unit", "")
         value = "not measured" if m["value"] is None else show(m["value"], unit, m["threshold"])
         if m["value"] is not None and m["interval"]:
             value += f" [{show(m['interval'][0])}, {show(m['interval'][1])}]"
-        if m["value"] is not None:
+        if m["value"] is not None and m["n"] != (card.eval or {}).get("cases"):
             value += f", n = {m['n']}"
         sign = "≥" if m.get("direction", "higher") == "higher" else "≤"
         threshold = "every case" if m["threshold"] is None else f"{sign} {show(m['threshold'], unit)}"
         rows.append([m["name"], value, threshold, m["state"], "" if m["state"] == "pass" else m["reason"]])
     return rows
+
+
+def _whole(cell: str) -> str:
+    """A cell that is not broken into lines."""
+    return _prose(cell, 400).replace(" ", "&nbsp;")
 
 
 def cost_lines(card: Card) -> list[str]:
@@ -221,7 +246,7 @@ def _failing(verdict: dict[str, Any], detail: Detail) -> str:
             ("tool_calls", "Tool calls"),
         ):
             if case[key] is not None and (key != "tool_calls" or "tool_calls" in case["reasons"]):
-                parts.append(f"{title}:\n{markdown_block(case[key], detail.characters)}")
+                parts.append(f"{title}:\n{markdown_block(case[key], detail.characters).rstrip()}")
     if total > len(cases):
         parts.append(
             f"{total - len(cases)} more failing cases are not shown here; the run's artifact holds them."
@@ -232,12 +257,16 @@ def _failing(verdict: dict[str, Any], detail: Detail) -> str:
 def reproduce(verdict: dict[str, Any]) -> str:
     """The shell line that runs the same gate on the reader's machine."""
     agent, dataset = shlex.quote(plain(verdict["agent"]["path"])), verdict.get("dataset")
-    line = f"uvx --from gatehouse-ci gatehouse eval-gate --agent {agent}"
-    return line + (f" --dataset {shlex.quote(plain(dataset['path']))}" if dataset else "")
+    line = f"uvx --from git+{SOURCE} gatehouse eval-gate --agent {agent}"
+    line += f" --dataset {shlex.quote(plain(dataset['path']))}" if dataset else ""
+    line += f" --repeats {verdict['repeats']:d}" if verdict.get("repeats", 1) > 1 else ""
+    # The workflow may have thresholds of its own: these are the ones that counted.
+    held = [f"{m['name']}={m['threshold']:.15g}" for m in verdict["metrics"] if m["threshold"] is not None]
+    return line + (f" --threshold {shlex.quote(plain(','.join(held)))}" if held else "")
 
 
 def _reproduce(verdict: dict[str, Any]) -> str:
-    block = markdown_block(reproduce(verdict), 2000, "sh")
+    block = markdown_block(reproduce(verdict), 2000, "sh").rstrip()
     return f"<details><summary>Reproduce it locally</summary>\n\n{block}\n\n</details>"
 
 
@@ -261,11 +290,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def terminal(cards: list[Card], cases: int = 5) -> str:
     """The scorecard as plain text, with the first failing cases of each agent."""
-    lines = [f"{ICONS[state_of(cards)]} {plain(headline(cards), 600)}"]
+    lines = [f"{ICONS[state_of(cards)]} {plain(_line(headline(cards)), 600)}"]
     for card in cards:
         rows = [
-            ["metric", "value (95 % interval)", "threshold", "state"],
-            *(row[:4] for row in metric_rows(card)),
+            ["metric", "value, 95 % interval", "threshold", "state"],
+            *([plain(_line(cell), 100) for cell in row[:4]] for row in metric_rows(card)),
         ]
         if len(rows) > 1:
             widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -276,13 +305,13 @@ def terminal(cards: list[Card], cases: int = 5) -> str:
                     for row in rows
                 ),
             ]
-        lines += ["", *("  " + plain(line, 600) for line in cost_lines(card))]
-        lines += [f"  - {plain(model, 200)}: {spent}" for model, spent in model_lines(card)]
+        lines += ["", *("  " + plain(_line(line), 600) for line in cost_lines(card))]
+        lines += [f"  - {plain(_line(f'{model}: {spent}'), 200)}" for model, spent in model_lines(card)]
         shown = ((card.eval or {}).get("failing_cases") or [])[:cases]
         for case in shown:
             why = "; ".join(f"{name}: {reason or 'fails'}" for name, reason in case["reasons"].items())
             critical = " (critical)" if case["critical"] else ""
-            lines.append(f"  ✗ {plain(case['id'], 60)}{critical}: {plain(_line(why), 160)}")
+            lines.append(f"  ✗ {plain(_line(case['id']), 60)}{critical}: {plain(_line(why), 160)}")
             lines += [
                 f"      {key} {plain(_line(case[key]), 120)}"
                 for key in ("expected", "got")
@@ -290,7 +319,7 @@ def terminal(cards: list[Card], cases: int = 5) -> str:
             ]
         more = ((card.eval or {}).get("failing") or 0) - len(shown)
         lines += [f"  ... and {more} more failing cases"] if more > 0 else []
-    return "\n".join([*lines, "", f"Next: {NEXT[state_of(cards)]}"])
+    return "\n".join([*lines, "", f"Next: {next_step(cards)}"])
 
 
 def _line(text: str) -> str:

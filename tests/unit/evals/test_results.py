@@ -128,12 +128,13 @@ def test_runs_without_an_answer_say_why(tmp_path: Path, exists: bool) -> None:
 
 
 def test_find_runs(tmp_path: Path) -> None:
-    """A folder stands for every runs.jsonl below it, a file for itself, a missing path for nothing."""
-    names = ("b/runs.jsonl", "a/deep/runs.jsonl", "a/other.jsonl")
+    """A folder stands for every run below it, also one that left no answer, a file for itself."""
+    names = ("b/runs.jsonl", "a/deep/runs.jsonl", "a/deep/run.json", "a/other.jsonl", "failed/run.json")
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_runs([str(tmp_path)]) == [tmp_path / "a/deep/runs.jsonl", tmp_path / "b/runs.jsonl"]
+    below = [tmp_path / name / "runs.jsonl" for name in ("a/deep", "b", "failed")]
+    assert find_runs([str(tmp_path)]) == below
     assert find_runs([str(tmp_path / "a/other.jsonl"), str(tmp_path / "no")]) == [tmp_path / "a/other.jsonl"]
     assert find_runs([]) == []
 

@@ -64,7 +64,7 @@ def test_quantile() -> None:
 
 
 def test_quantile_interval_by_order_statistics() -> None:
-    """The median of 10 lies between the 2nd and the 9th with 95 %; the 95th percentile of 10 has no upper end."""
+    """The median of 10 lies between the 2nd and the 9th with 95 %; its 95th percentile has no upper end."""
     values = [float(i) for i in range(1, 11)]
     assert statistics.quantile_interval(values, 0.5) == (2.0, 9.0)
     assert statistics.quantile_interval(values, 0.95) is None

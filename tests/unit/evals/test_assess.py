@@ -1,0 +1,174 @@
+"""`eval.json` out of scores: critical and failing cases, resolved ones, and their texts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gatehouse.agent.protocol import ToolCall
+from gatehouse.errors import State
+from gatehouse.evals.assess import SHOWN_CASES, SHOWN_CHARACTERS, assess
+from gatehouse.evals.metrics import gates_of
+from gatehouse.evals.results import StaleError
+from gatehouse.evals.score import read_scores, write_scores
+from tests.support.projects import CRASH, NO_ROUTE, cases, runs_of, subject_of, write_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gatehouse.agent.protocol import Run
+    from gatehouse.evals.results import Subject
+
+EVALS = {"dataset": "golden.jsonl", "metrics": {"exact_match": 0.5, "error_rate": 0.5, "latency_p50": 5}}
+
+
+def subject(folder: Path, golden: Sequence[dict[str, Any]], **evals: Any) -> Subject:
+    """A subject held to EVALS."""
+    return subject_of(folder, golden=golden, evals=EVALS | evals)
+
+
+def assessed(subject: Subject, runs: Sequence[Run], folder: Path, repeats: int = 1) -> dict[str, Any]:
+    """Score and assess the runs, in `folder`."""
+    gates = gates_of(subject.agent)
+    files = [write_runs(folder, subject, runs, repeats=repeats)]
+    write_scores(subject, gates, repeats, runs, files, folder)
+    return assess(subject, gates, read_scores(subject, gates, folder), files, folder)
+
+
+def test_a_gate_that_passes(tmp_path: Path) -> None:
+    """`eval.json` says of what it is, has a row for each metric, and counts the resolved cases."""
+    it = subject(tmp_path, cases(4))
+    verdict = assessed(it, runs_of(it, c3={"output": "wrong"}), tmp_path / "out")
+    assert (verdict["state"], verdict["reason"]) == (State.PASS, "3 of 3 metrics pass")
+    assert [row["name"] for row in verdict["metrics"]] == ["exact_match", "error_rate", "latency_p50"]
+    assert (verdict["cases"], verdict["resolved"], verdict["failing"], verdict["repeats"]) == (4, 3, 1, 1)
+    assert verdict["agent"] == {
+        "name": "echo",
+        "version": "1",
+        "digest": it.agent.digest,
+        "path": "agents/echo.yaml",
+    }
+    assert verdict["dataset"] == {"path": "golden.jsonl", "digest": it.golden.digest, "cases": 4}
+    assert verdict["commit"] == it.commit
+    assert verdict["runs"] == [str(tmp_path / "out/runs.jsonl")]
+    assert verdict["latency_s"] == {"p50": 1.0, "p95": 1.0}
+
+
+def test_a_failing_case_is_shown_with_its_texts(tmp_path: Path) -> None:
+    """A failing case has its line, input, what was expected, what came, and each metric's reason."""
+    golden = [{"id": "c", "input": {"q": 1}, "expected": ["x"], "tags": ["t"], "expected_tools": ["read"]}]
+    it = subject(tmp_path, [*cases(2), *golden], metrics={"exact_match": 0.5, "tool_calls": 0})
+    calls = [ToolCall("send", {"to": "é"}), ToolCall("read")]
+    verdict = assessed(it, runs_of(it, c={"output": {"a": "é"}, "tool_calls": calls}), tmp_path / "out")
+    assert verdict["failing_cases"] == [
+        {
+            "id": "c",
+            "line": 3,
+            "critical": False,
+            "tags": ["t"],
+            "reasons": {"exact_match": "differs from the expected output"},
+            "input": '{"q": 1}',
+            "expected": '["x"]',
+            "got": '{"a": "é"}',
+            "tool_calls": 'send({"to": "é"})\nread({})',
+        }
+    ]
+
+
+def test_a_crashed_case_fails_every_quality_metric(tmp_path: Path) -> None:
+    """The agent's own fault is shown with its message, got nothing, and is not resolved."""
+    it = subject(tmp_path, cases(3))
+    verdict = assessed(it, runs_of(it, c1={"error": CRASH, "output": None}), tmp_path / "out")
+    (case,) = verdict["failing_cases"]
+    why = f"crash: {CRASH.message}"
+    assert case["reasons"] == {"exact_match": why, "error_rate": why}
+    assert case["got"] is None
+    assert verdict["resolved"] == 2
+
+
+def test_the_gravest_failing_cases_come_first(tmp_path: Path) -> None:
+    """Critical before others, then by how many metrics fail, then in the order of the golden set."""
+    golden = cases(5)
+    golden[3]["critical"] = golden[4]["critical"] = True
+    it = subject(tmp_path, golden)
+    wrong = {"output": "wrong"}
+    runs = runs_of(it, c0=wrong, c1={"error": CRASH}, c2=wrong, c3=wrong, c4={"error": CRASH})
+    verdict = assessed(it, runs, tmp_path / "out")
+    assert [case["id"] for case in verdict["failing_cases"]] == ["c4", "c3", "c1", "c0", "c2"]
+    assert [case["critical"] for case in verdict["failing_cases"]] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("changed", "state", "resolved"),
+    [
+        ({}, State.PASS, 5),
+        ({"c0": {"output": "wrong"}}, State.FAIL, 4),
+        ({"c0": {"error": CRASH}}, State.FAIL, 4),
+        ({"c0": {"error": NO_ROUTE}}, State.UNSCORED, 4),
+        ({"c1": {"output": "wrong"}}, State.PASS, 4),
+        ({"c1": {"error": NO_ROUTE}}, State.PASS, 4),
+    ],
+)
+def test_a_critical_case_must_pass(
+    tmp_path: Path, changed: dict[str, Any], state: State, resolved: int
+) -> None:
+    """One critical case that fails or cannot be scored decides, even where a case may stay unscored."""
+    golden = cases(5)
+    golden[0]["critical"] = True
+    it = subject(tmp_path, golden, max_unscored=1)
+    verdict = assessed(it, runs_of(it, **changed), tmp_path / "out")
+    assert (verdict["state"], verdict["resolved"]) == (state, resolved)
+    row = verdict["metrics"][-1]
+    assert (row["name"], row["state"]) == ("critical_cases", state)
+
+
+def test_a_critical_case_that_no_metric_measures_is_unscored(tmp_path: Path) -> None:
+    """A critical case without a reference, under metrics that all need one, has not passed."""
+    golden = [*cases(2), {"id": "c", "input": "?", "critical": True}]
+    it = subject(tmp_path, golden, metrics={"exact_match": 0.5})
+    verdict = assessed(it, runs_of(it), tmp_path / "out")
+    assert verdict["state"] == State.UNSCORED
+    assert "1 of 1 unscored, and every one must pass: c" in verdict["reason"]
+    assert verdict["resolved"] == 2
+
+
+def test_repeats_show_the_one_that_failed(tmp_path: Path) -> None:
+    """A case that fails on average is shown by its first repeat that failed."""
+    it = subject(tmp_path, cases(2), metrics={"exact_match": 0.9})
+    runs = [replace(run, repeat=repeat) for repeat in range(3) for run in runs_of(it)]
+    runs[2] = replace(runs[2], output="second")
+    runs[4] = replace(runs[4], output="third")
+    verdict = assessed(it, runs, tmp_path / "out", repeats=3)
+    assert [case["got"] for case in verdict["failing_cases"]] == ["second"]
+    assert verdict["metrics"][0]["value"] == pytest.approx(2 / 3)
+
+
+def test_many_and_long_failing_cases_are_cut(tmp_path: Path) -> None:
+    """At most a hundred failing cases with their texts, each text cut with the number of what is left out."""
+    it = subject(tmp_path, cases(SHOWN_CASES + 20))
+    long = {case.id: {"output": "x" * (SHOWN_CHARACTERS + 7)} for case in it.golden}
+    verdict = assessed(it, runs_of(it, **long), tmp_path / "out")
+    assert verdict["failing"] == SHOWN_CASES + 20
+    assert len(verdict["failing_cases"]) == SHOWN_CASES
+    assert verdict["failing_cases"][0]["got"] == "x" * SHOWN_CHARACTERS + "… (7 more characters)"
+
+
+def test_texts_of_runs_that_do_not_belong_make_it_stale(tmp_path: Path) -> None:
+    """Scores beside the runs of another agent are not mixed into one verdict."""
+    it = subject(tmp_path, cases(3))
+    runs = runs_of(it, c0={"output": "wrong"})
+    assessed(it, runs, tmp_path / "out")
+    other = replace(it, agent=replace(it.agent, parts={"prompt": "other"}))
+    write_runs(tmp_path / "out", other, runs)
+    gates = gates_of(it.agent)
+    with pytest.raises(StaleError, match="another agent"):
+        assess(
+            it,
+            gates,
+            read_scores(it, gates, tmp_path / "out"),
+            [tmp_path / "out/runs.jsonl"],
+            tmp_path / "out",
+        )
