@@ -100,7 +100,7 @@ ROWS: dict[str, tuple[Break, tuple[str, ...], tuple[str, ...]]] = {
     "a list": (agent("- agent\n"), GATE, (f"{AGENT}:1:",)),
     "not utf-8": (agent(b"agent: \xff\n"), GATE, (f"{AGENT}:1: byte 8 of line 1", "Save the file as UTF-8.")),
     "nested beyond reason": (agent("[" * 100_000), GATE, (f"{AGENT}:1: the file holds more than 40 levels",)),
-    "key twice": (more("  name: other\n"), GATE, (f'{AGENT}:12: "name" is given twice, first on line 2.',)),
+    "key twice": (more("  name: other\n"), GATE, (f'{AGENT}:12: "name" is given twice, first on line 3.',)),
     "unknown key": (keys(modle="x"), GATE, (f"{AGENT}:", '"modle"', 'Did you mean "model"?')),
     "no model": (keys(model=None), GATE, (f"{AGENT}:1:", '"model"')),
     "name": (keys(name="../x"), GATE, (f"{AGENT}:", "name", "a-z")),
@@ -303,7 +303,7 @@ def test_every_stage_reads_the_same_files(tmp_path: Path, row: str, args: tuple[
 
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """The whole message as a user sees it: file and line, the line with a caret, the repair, what was done."""
+    """The whole message as a user sees it: place, line with a caret, repair, what was done."""
     metrics(exact_mach=0.9)(project(tmp_path))
     done = gatehouse(tmp_path, "eval-gate")
     assert done.code == Exit.INVALID

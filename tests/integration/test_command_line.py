@@ -16,6 +16,11 @@ from tests.support.projects import call, cases, gatehouse, read, write_golden, w
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "refund-triage"
 OUT = ".gatehouse/echo"
+UNDERSCORE = """
+import re
+def underscore(word):
+    return re.sub(r"([a-z0-9])([A-Z])", r"\\1_\\2", word).replace("-", "_").lower()
+"""
 STAMPS = {"latency_s", "runs"}
 """What differs between two runs of the same."""
 
@@ -29,10 +34,8 @@ def test_the_three_lines_of_the_article(tmp_path: Path) -> None:
     """The playbook's commands work as they are written there, on the example and its model over HTTP."""
     folder = tmp_path / "refund-triage"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("outbox", "__pycache__", ".gatehouse"))
-    # The one package that the example needs beside ours has its own test; here a word of it is enough.
-    (folder / "inflection.py").write_text(
-        "def underscore(word):\n    return word.replace('-', '_').lower()\n"
-    )
+    # That the example's own environment works has its own test: here a word of its one package is enough.
+    (folder / "inflection.py").write_text(UNDERSCORE)
     agent, dataset = "agents/refund-triage.v3.yaml", "evals/golden/refund-triage.jsonl"
     with StandInModel() as model:
         env = {"OLLAMA_BASE_URL": model.url}
@@ -58,7 +61,7 @@ def test_the_three_lines_of_the_article(tmp_path: Path) -> None:
 
 
 def test_stages_are_the_gate(tmp_path: Path) -> None:
-    """`run`, `score` and `verdict` one by one come to the very verdict of `eval-gate`, and to its exit code."""
+    """`run`, `score` and `verdict` one by one come to the verdict of `eval-gate`, and to its exit code."""
     write_project(tmp_path, [*cases(4), {"id": "wrong", "input": "a", "expected": "b"}])
     whole = call(tmp_path, "eval-gate", "--threshold", "exact_match=0.9")
     assert whole.code == Exit.FAIL
@@ -130,7 +133,7 @@ def test_repeats(tmp_path: Path) -> None:
 
 
 def test_several_agents(tmp_path: Path) -> None:
-    """Without `--agent` every agent file is gated, each in its own folder, and one failure is the exit code."""
+    """Without `--agent` every agent file is gated, in a folder of its own; one failure is the exit code."""
     write_project(tmp_path)
     write_project(
         tmp_path,
@@ -154,7 +157,7 @@ def test_several_agents(tmp_path: Path) -> None:
 def test_runs_of_several_agents_lie_together(tmp_path: Path) -> None:
     """Of runs that were handed over together each agent takes its own, by what `run.json` says."""
     write_project(tmp_path)
-    write_project(tmp_path, name="other")
+    write_project(tmp_path, name="other", model={"provider": "ollama", "name": "llama3.1:70b"})
     for name in ("echo", "other"):
         out = f"artifacts/gatehouse-run-{name}-0"
         assert call(tmp_path, "run", "--agent", f"agents/{name}.yaml", "--out", out).code == Exit.PASS
@@ -190,11 +193,11 @@ def test_resolved_cases_of_another_verdict_do_not_count(tmp_path: Path) -> None:
     """Cost per resolved case takes the count of this agent's verdict on this golden set, or none."""
     write_project(tmp_path)
     assert call(tmp_path, "eval-gate").code == Exit.PASS
-    limit = ("--agent", "agents/echo.yaml", "--max-per-resolved", "1")
-    assert call(tmp_path, "cost-gate", *limit).code == Exit.PASS
+    limit = ("cost-gate", "--agent", "agents/echo.yaml", "--max-per-resolved", "1")
+    assert call(tmp_path, *limit).code == Exit.PASS
     write_golden(tmp_path, cases(4))
-    assert call(tmp_path, "run").code == Exit.PASS
-    done = call(tmp_path, "cost-gate", *limit)
+    assert call(tmp_path, "run", "--out", "artifacts").code == Exit.PASS
+    done = call(tmp_path, *limit, "--runs", "artifacts")
     assert done.code == Exit.UNSCORED
     assert "no verdict says how many cases were resolved: run the eval gate" in done.out
 
@@ -242,7 +245,7 @@ def test_outputs_and_summary_in_actions(tmp_path: Path) -> None:
 
 
 def test_plan_lists_the_agents(tmp_path: Path) -> None:
-    """`gatehouse plan` prints every agent as JSON, and says what is wrong with all of those that do not load."""
+    """`gatehouse plan` prints every agent as JSON, or what is wrong with all that do not load."""
     write_project(tmp_path)
     write_project(tmp_path, name="other")
     done = call(tmp_path, "plan")

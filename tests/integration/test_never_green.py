@@ -300,7 +300,7 @@ def test_a_gate_that_fails_already_fails(tmp_path: Path) -> None:
     "args", [("--runs", "empty"), ("--runs", "nowhere"), ("--runs", "empty", "--runs", "nowhere")]
 )
 def test_no_runs_where_they_were_looked_for(tmp_path: Path, args: tuple[str, ...]) -> None:
-    """An artifact that is empty or missing leaves every stage unscored, and the message says where it looked."""
+    """An artifact that is empty or missing leaves every stage unscored, which says where it looked."""
     write_project(tmp_path)
     (tmp_path / "empty").mkdir()
     for command in ("score", "eval-gate"):
@@ -326,7 +326,7 @@ def test_no_results_at_all(tmp_path: Path) -> None:
     "file", ["eval.json", "cost.json", "scores.json", "run.json", "runs.jsonl", "scores.jsonl"]
 )
 def test_broken_results_are_no_results(passed: Path, tmp_path: Path, file: str, content: str) -> None:
-    """A results file that is empty, torn or something else is unscored in whatever reads it: never a crash."""
+    """A results file that is empty, torn or something else is unscored in whatever reads it, no crash."""
     folder = copy(passed, tmp_path)
     (folder / OUT / file).write_text(content)
     readers = {

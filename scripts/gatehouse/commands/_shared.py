@@ -55,7 +55,8 @@ def runs_option(function: F) -> F:
         cls=Lines,
         multiple=True,
         metavar="PATH",
-        help="runs.jsonl, or a folder that holds them; repeatable. Default: those under --out.",
+        help="runs.jsonl, or a folder that holds them; repeatable. "
+        "Default: those under --out; eval-gate makes new ones.",
     )(function)
 
 
@@ -107,6 +108,13 @@ def threshold_option(function: F) -> F:
         metavar="NAME=VALUE,...",
         help="Thresholds over those of the agent file.",
     )(function)
+
+
+def gate_options(function: F) -> F:
+    """What the stages of the eval gate take: agent, golden set, thresholds, runs, folder."""
+    for option in (out_option, runs_option, threshold_option, dataset_option, agent_option):
+        function = option(function)
+    return function
 
 
 def agent_files(patterns: tuple[str, ...]) -> list[str]:

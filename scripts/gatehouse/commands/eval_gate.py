@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatehouse.commands._shared import (
-    agent_option,
-    dataset_option,
-    each_agent,
-    eval_gates,
-    finish,
-    out_option,
-    runs_for,
-    runs_option,
-    subject_of,
-    threshold_option,
-)
+from gatehouse.commands._shared import each_agent, eval_gates, finish, gate_options, runs_for, subject_of
 from gatehouse.commands.run import run_agent, run_options
 from gatehouse.commands.verdict import judge_folder
 from gatehouse.errors import GatehouseError, InfrastructureError, State
@@ -33,12 +22,8 @@ if TYPE_CHECKING:
 
 
 @click.command("eval-gate")
-@agent_option
-@dataset_option
-@threshold_option
-@runs_option
+@gate_options
 @run_options
-@out_option
 def eval_gate(
     agents: tuple[str, ...],
     dataset: str | None,

@@ -6,18 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatehouse.commands._shared import (
-    agent_option,
-    dataset_option,
-    each_agent,
-    eval_gates,
-    finish,
-    out_option,
-    runs_for,
-    runs_option,
-    subject_of,
-    threshold_option,
-)
+from gatehouse.commands._shared import each_agent, eval_gates, finish, gate_options, runs_for, subject_of
 from gatehouse.errors import State
 from gatehouse.evals.assess import assess
 from gatehouse.evals.results import Subject, write_json
@@ -48,11 +37,7 @@ def judge_folder(
 
 
 @click.command
-@agent_option
-@dataset_option
-@threshold_option
-@runs_option
-@out_option
+@gate_options
 def verdict(
     agents: tuple[str, ...],
     dataset: str | None,

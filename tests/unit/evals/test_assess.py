@@ -89,6 +89,13 @@ def test_a_crashed_case_fails_every_quality_metric(tmp_path: Path) -> None:
     assert verdict["resolved"] == 2
 
 
+def test_a_crashed_case_is_never_resolved(tmp_path: Path) -> None:
+    """A crash that meets its threshold of 0 is no failing case, and not resolved either."""
+    it = subject(tmp_path, cases(3), metrics={"exact_match": 0})
+    verdict = assessed(it, runs_of(it, c1={"error": CRASH}), tmp_path / "out")
+    assert (verdict["failing"], verdict["resolved"]) == (0, 2)
+
+
 def test_the_gravest_failing_cases_come_first(tmp_path: Path) -> None:
     """Critical before others, then by how many metrics fail, then in the order of the golden set."""
     golden = cases(5)

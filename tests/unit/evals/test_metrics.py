@@ -117,6 +117,7 @@ def test_exact_match_without_a_reference_does_not_apply(tmp_path: Path) -> None:
         ("contains", {"threshold": 1, "text": "1001"}, None, {"order": 1001}, 1.0),
         ("contains", {"threshold": 1}, None, "x", None),
         ("not_contains", {"text": "card number"}, None, "Your Card Number is", 0.0),
+        ("not_contains", {"text": "Card"}, None, "card", 0.0),
         ("not_contains", {"text": ["a", "b"]}, None, "xyz", 1.0),
         ("not_contains", {"text": "é"}, None, {"name": "Zoé"}, 0.0),
         ("regex", {"threshold": 1, "pattern": "^LH-[0-9]{4}$"}, None, "LH-1001", 1.0),

@@ -276,11 +276,13 @@ def test_an_unfinished_run_says_so_from_its_start(tmp_path: Path) -> None:
 
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from gatehouse.evals.run import RunOptions, run_cases
 from tests.support.running import cases_of, info_of, pool_of
 folder = Path(sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 try:
     run_cases(pool_of(folder), cases_of(range(40)), folder / "out", info_of(40), RunOptions(concurrency=4))
 except KeyboardInterrupt:

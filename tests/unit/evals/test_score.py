@@ -205,7 +205,7 @@ LINE = {
         json.dumps(LINE | {"state": "splendid"}),
         json.dumps(LINE | {"state": "unscored"}),
         json.dumps({key: value for key, value in LINE.items() if key != "state"}),
-        json.dumps(LINE),
+        json.dumps(LINE) + "\n" + json.dumps(LINE),
         "\udcff",
     ],
     ids=[
@@ -227,8 +227,11 @@ def test_a_malformed_line_makes_all_scores_unusable(tmp_path: Path, line: str) -
     """Nothing is repaired: a line that is torn, foreign or there twice is told with the file's name."""
     subject, gates = gated(tmp_path)
     scored(subject, gates, runs_of(subject), tmp_path)
-    with (tmp_path / "scores.jsonl").open("a", errors="surrogateescape") as lines:
-        lines.write(line + "\n")
+    lines = (tmp_path / "scores.jsonl").read_text().splitlines()
+    assert '"id":"c0"' in lines[0]
+    assert '"metric":"exact_match"' in lines[0]
+    lines[0] = line
+    (tmp_path / "scores.jsonl").write_bytes("\n".join(lines).encode(errors="surrogateescape"))
     with pytest.raises(StaleError, match=r"scores.jsonl: malformed .*Score the runs again"):
         read_scores(subject, gates, tmp_path)
 

@@ -45,7 +45,8 @@ def passes(right: int, wrong: int) -> list[float]:
         (gate(EXACT, 0.85), passes(34, 6), {}, PASS),
         (gate(EXACT, 0.85), passes(33, 7), {}, FAIL),
         (gate(EXACT, 0.3), [0.1 + 0.2] * 3, {}, PASS),
-        (gate(EXACT, 0.7), [0.1 * 7] * 10, {}, PASS),
+        (gate(EXACT, 0.1), [1 - 0.9] * 10, {}, PASS),
+        (gate(ERRORS, 0.3), [0.1 + 0.2] * 10, {}, PASS),
         (gate(EXACT, 0.0), passes(0, 3), {}, PASS),
         (gate(EXACT, 1.0), passes(3, 0), {}, PASS),
         # A ceiling.
