@@ -225,6 +225,11 @@ ROWS: dict[str, tuple[Break, tuple[str, ...], tuple[str, ...]]] = {
     "no concurrency": (nothing, (*GATE, "--concurrency", "0"), ("--concurrency",)),
     "no repeats": (nothing, (*GATE, "--repeats", "0"), ("--repeats",)),
     "no time": (nothing, (*GATE, "--case-deadline", "0"), ("--case-deadline",)),
+    "seconds nan": (
+        nothing,
+        (*GATE, "--run-deadline", "nan"),
+        ("--run-deadline", "'nan' is not a number of seconds"),
+    ),
     "no such python": (
         nothing,
         (*GATE, "--python", "/no/python"),

@@ -272,6 +272,14 @@ def test_a_killed_run(tmp_path: Path) -> None:
     assert_unscored(tmp_path, call(tmp_path, "eval-gate", "--runs", OUT), *words)
 
 
+def test_a_run_past_its_deadline(tmp_path: Path) -> None:
+    """Cases that the run had no time for are unscored, and the first line says what ended it."""
+    slow = "import time\ndef answer(text):\n    time.sleep(0 if text < 'a2' else 60)\n    return text\n"
+    write_project(tmp_path, code=slow)
+    done = call(tmp_path, "eval-gate", "--concurrency", "1", "--run-deadline", "2")
+    assert_unscored(tmp_path, done, "not run: 3 of 5 answers are missing: the run's deadline of 2 s passed")
+
+
 def lines(folder: Path) -> list[str]:
     """The runs so far."""
     file = folder / OUT / "runs.jsonl"

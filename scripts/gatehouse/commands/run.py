@@ -35,6 +35,17 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Seconds(click.FloatRange):
+    """A finite number of seconds in a range: click's own takes "nan"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a click error for anything else."""
+        seconds = float(super().convert(value, param, ctx))
+        if seconds != seconds:  # noqa: PLR0124 only NaN is not itself
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
+
+
 def run_options(function: F) -> F:
     """The options of everything that executes the agent."""
     for option in reversed(
@@ -55,14 +66,14 @@ def run_options(function: F) -> F:
             ),
             click.option(
                 "--case-deadline",
-                type=click.FloatRange(0.001, 86_400),
+                type=Seconds(0.001, 86_400),
                 default=60.0,
                 show_default=True,
                 help="Seconds for one case.",
             ),
             click.option(
                 "--run-deadline",
-                type=click.FloatRange(0.001, 604_800),
+                type=Seconds(0.001, 604_800),
                 default=1800.0,
                 show_default=True,
                 help="Seconds for the whole run.",

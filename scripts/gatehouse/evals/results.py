@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -99,6 +100,16 @@ def runs_of(subject: Subject, files: Sequence[Path]) -> tuple[int, Iterator[Run]
             f"{files[0].with_name('run.json')}: {infos[0].repeats} repeats. Run the agent again."
         )
     return infos[0].repeats, _checked(subject.golden, files, infos[0].repeats)
+
+
+def failure_of(files: Iterable[Path]) -> str | None:
+    """Why a run is incomplete, as its `run.json` beside one of `files` says; None where it says nothing."""
+    for file in files:
+        with suppress(MalformedError, OSError):
+            failure = RunInfo.read(file.with_name("run.json")).failure
+            if failure:
+                return failure[:2000]
+    return None
 
 
 MAX_REPEATS = 1000

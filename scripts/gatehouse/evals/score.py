@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.evals.results import StaleError, read_json, write_json
+from gatehouse.evals.results import StaleError, failure_of, read_json, write_json
 from gatehouse.evals.run_files import writing
 from gatehouse.evals.statistics import quantile
 
@@ -123,6 +123,7 @@ def _write_scores(
         "run_files": [str(file) for file in files],
         "runs": counts,
         "first_fault": first_fault[:2000],
+        "failure": failure_of(files),
         "latency_s": {"p50": quantile(ordered, 0.5), "p95": quantile(ordered, 0.95)} if ordered else None,
         "metrics": {gate.metric.name: {"version": gate.metric.version} for gate in gates},
     }
@@ -162,14 +163,14 @@ class Tally:
             self.sums[slot] += value
             self.scored[slot] += 1
 
-    def close(self, repeats: int) -> None:
+    def close(self, repeats: int, why_not_run: str) -> None:
         """A case with fewer lines than repeats is unscored: it was not run; raises ValueError for more."""
         for slot, n in enumerate(self.lines):
             if n > repeats:
                 raise ValueError("more scores of a case than repeats")
             if n < repeats and not self.unscored[slot]:
                 self.unscored[slot] = 1
-                self.why_unscored = self.why_unscored or "not run: the run ended before it"
+                self.why_unscored = self.why_unscored or f"not run: {why_not_run}"
 
     def value(self, slot: int) -> float | None:
         """The mean of a case's repeats; None where it is unscored or the metric does not apply."""
@@ -203,8 +204,9 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
                 tally = scores.tallies.get(line["metric"])
                 if tally is not None:
                     tally.add(subject.golden.index[line["id"]], line)
+        why = str(info.get("failure") or "the run ended before it")
         for tally in scores.tallies.values():
-            tally.close(_count(info, "repeats"))
+            tally.close(_count(info, "repeats"), why)
         for key in ("total", "agent_faults", "infrastructure_faults"):
             _count(info["runs"], key)
         scores.run_files = [Path(file) for file in info["run_files"]]
