@@ -159,6 +159,13 @@ def install_go_tools() -> None:
     stamp.write_text(value)
 
 
+def npm_error(output: str) -> str:
+    """The last line in which npm says what went wrong; where there is none, the last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith(("npm error", "npm ERR!"))]
+    return ([line for line in said if "complete log" not in line] or lines)[-1]
+
+
 def install_langcheck() -> None:
     """Bundle GitHub's language service, pinned by package-lock.json, into one file."""
     sources = [f"tools/langcheck/{name}" for name in ("package.json", "package-lock.json", "check.mjs")]
@@ -173,7 +180,12 @@ def install_langcheck() -> None:
     for command in (["ci", "--ignore-scripts"], ["run", "--silent", "build"]):
         failed = attempt(npm, "--prefix", folder, *command)
         if failed:
-            raise MissingError(f"`npm {' '.join(command)}` in {folder} failed:\n{failed}")
+            raise MissingError(
+                "The installation of GitHub's language service failed, "
+                f"`npm {' '.join(command)}` in {folder}:\n  {npm_error(failed)}\n"
+                "Behind a proxy that opens TLS, npm needs the proxy's certificate: "
+                "NODE_EXTRA_CA_CERTS=/path/to/ca.pem. Then run this again."
+            )
     stamp.write_text(value)
 
 

@@ -75,6 +75,13 @@ def program(name: str) -> str | None:
     return str(ours) if ours.is_file() else shutil.which(name)
 
 
+def why_missing(step: str, needs: str, *programs: str) -> str:
+    """Why a tool is not there: its installation by `step` needs programs that are not, or it failed."""
+    if all(map(shutil.which, programs)):
+        return f"not installed: `python3 tools/bootstrap.py {step}` installs it, or says why it cannot"
+    return f"needs {needs}"
+
+
 def main() -> int:
     """Run every tool over every file; 1 when one found something, or when one is missing in CI."""
     files = yaml_files(ROOT)
@@ -100,12 +107,13 @@ def main() -> int:
         command = [node, str(TOOLS / "langcheck.mjs"), *files]
         passed &= subprocess.run(command, cwd=ROOT, check=False).returncode == 0
     else:
-        missing.append("GitHub's language service (needs Node.js with npm)")
+        why = why_missing("langcheck", "Node.js with npm", "node", "npm")
+        missing.append(f"GitHub's language service ({why})")
     found = program("actionlint")
     if found:
         passed &= actionlint(found, files)
     else:
-        missing.append("actionlint (needs Go)")
+        missing.append(f"actionlint ({why_missing('go', 'Go', 'go')})")
     strict = bool(os.environ.get("CI"))
     for tool in missing:
         print(f"{'ERROR' if strict else 'WARNING'}: not checked by {tool}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
@@ -38,6 +39,12 @@ class State(StrEnum):
         if self is State.INCONCLUSIVE:
             return Exit.FAIL if on_inconclusive == "fail" else Exit.PASS
         return {State.FAIL: Exit.FAIL, State.UNSCORED: Exit.UNSCORED, State.PASS: Exit.PASS}[self]
+
+
+def plain_number(value: float, digits: int) -> str:
+    """A number with that many digits that count, never as a power of ten: 0.0000123, not 1.23e-05."""
+    text = f"{value:.{digits}g}"
+    return format(Decimal(text), "f") if "e" in text else text
 
 
 WINDOW = 120

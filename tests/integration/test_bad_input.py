@@ -125,6 +125,11 @@ ROWS: dict[str, tuple[Break, tuple[str, ...], tuple[str, ...]]] = {
         (f"{AGENT}:", "input_per_mtok"),
     ),
     # Its metrics.
+    "budgets but no metric": (
+        keys(evals={"dataset": "golden.jsonl"}, budgets={"max_iterations": 3}),
+        GATE,
+        (f"{AGENT}:", "names no metric"),
+    ),
     "no metric": (metrics(), GATE, (f"{AGENT}:", "names no metric", "gatehouse metrics")),
     "unknown metric": (
         metrics(exact_mach=0.9),
@@ -174,7 +179,26 @@ ROWS: dict[str, tuple[Break, tuple[str, ...], tuple[str, ...]]] = {
         (*GATE, "--agent", "agents/eco.yaml"),
         ('--agent "agents/eco.yaml": no such file.',),
     ),
-    "agent is a folder": (nothing, (*GATE, "--agent", "agents"), ('--agent "agents": no such file.',)),
+    "agent is misspelt": (
+        nothing,
+        ("eval-gate", "--agent", "agents/ehco.yaml"),
+        ('--agent "agents/ehco.yaml": no such file.', 'Did you mean "agents/echo.yaml"?'),
+    ),
+    "agent is prose": (
+        nothing,
+        ("eval-gate", "--agent", "golden.jsonl"),
+        ('--agent "golden.jsonl": not an agent file, which is YAML (.yaml, .yml).',),
+    ),
+    "a cost for the eval gate": (
+        nothing,
+        (*GATE, "--threshold", "cost_per_run=0.01"),
+        ("--threshold: cost_per_run is judged by the cost gate: give it --max-per-run.",),
+    ),
+    "agent is a folder": (
+        nothing,
+        (*GATE, "--agent", "agents"),
+        ('--agent "agents": a folder. Write a pattern: "agents/*.yaml".',),
+    ),
     "agent's name is too long": (nothing, (*GATE, "--agent", "a" * 5000), ("no such file.",)),
     "pattern of no agent": (nothing, (*GATE, "--agent", "agents/*.json"), ("no such file.",)),
     "agent outside": (nothing, (*GATE, "--agent", "/etc/hostname"), ("/etc/hostname",)),
@@ -344,9 +368,7 @@ def test_a_failed_agent_outweighs_a_bad_file(tmp_path: Path) -> None:
     assert call(tmp_path, "eval-gate").code == Exit.FAIL
 
 
-@pytest.mark.parametrize(
-    "args", [("eval-gate",), ("run",), ("score", "--runs", "runs"), ("verdict",), ("scorecard",)]
-)
+@pytest.mark.parametrize("args", [("eval-gate",), ("run",), ("score", "--runs", "runs"), ("verdict",)])
 @pytest.mark.parametrize("out", [(), ("--out", "file/out")])
 def test_results_that_cannot_be_written(tmp_path: Path, args: tuple[str, ...], out: tuple[str, ...]) -> None:
     """Where the folder of results cannot be made, every stage says which one, and ends with exit 3."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def test_the_three_lines_of_the_article(tmp_path: Path) -> None:
     (folder / "inflection.py").write_text(UNDERSCORE)
     agent, dataset = "agents/refund-triage.v3.yaml", "evals/golden/refund-triage.jsonl"
     with StandInModel() as model:
-        env = {"OLLAMA_BASE_URL": model.url}
+        # An interpreter with the example's other package, PyYAML: the one that runs this test.
+        env = {"OLLAMA_BASE_URL": model.url, "VIRTUAL_ENV": sys.prefix}
         gate = gatehouse(
             folder,
             *("eval-gate", "--agent", agent, "--dataset", dataset, "--threshold", "exact_match=0.85"),
@@ -165,9 +167,11 @@ def test_runs_of_several_agents_lie_together(tmp_path: Path) -> None:
     assert read(tmp_path / ".gatehouse/other/eval.json")["runs"] == [
         "artifacts/gatehouse-run-other-0/runs.jsonl"
     ]
-    alone = call(tmp_path, "eval-gate", "--agent", "agents/echo.yaml", "--runs", "artifacts")
-    assert alone.code == Exit.UNSCORED
-    assert "another agent" in alone.err
+    alone = ("eval-gate", "--agent", "agents/echo.yaml", "--runs")
+    assert call(tmp_path, *alone, "artifacts").code == Exit.PASS
+    others = call(tmp_path, *alone, "artifacts/gatehouse-run-other-0")
+    assert others.code == Exit.UNSCORED
+    assert "another agent" in others.err
 
 
 def test_limits_of_the_agent_file_and_the_command_line(tmp_path: Path) -> None:

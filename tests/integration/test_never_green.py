@@ -317,7 +317,7 @@ def test_no_results_at_all(tmp_path: Path) -> None:
     assert call(tmp_path, "cost-gate").code == Exit.UNSCORED
     done = gatehouse(tmp_path, "scorecard")
     assert done.code == Exit.UNSCORED
-    assert done.out.startswith("⚠️ Nothing was measured: no agent left any result.")
+    assert done.err.startswith(f"Nothing was measured: no results lie in {tmp_path / '.gatehouse'}.")
     assert_unscored(tmp_path, call(tmp_path, "verdict"), "scores.json: missing. Run the stage before again.")
     assert_unscored(tmp_path, call(tmp_path, "score"), "run.json: missing. Run the agent again.")
 

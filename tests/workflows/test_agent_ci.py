@@ -113,7 +113,7 @@ def test_good_change_passes_and_its_comment_is_edited(
     [edited] = repository.comments()
     assert edited["id"] == comment["id"]
     assert first_line(edited).startswith(
-        "### ❌ Gatehouse: refund-triage fails: exact&#95;match: 0.565 is below 0.85"
+        "### ❌ Gatehouse: refund-triage fails: exact_match: 0.565 is below 0.85"
     )
 
 
@@ -165,7 +165,7 @@ def test_broken_agent_file_is_never_green(
     assert result.jobs["gate"] == "failure", result.log
     [comment] = repository.comments()
     assert "was not measured" in first_line(comment)
-    assert "exact&#95;mach" in comment["body"]
+    assert "exact_mach" in comment["body"]
 
 
 def test_one_job_form(gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel) -> None:

@@ -145,12 +145,14 @@ def _checked(url: str, provider: Provider) -> str:
         )
     except ValueError:
         usable = False
+    shown = "" if "@" in url else f": {url[:200]!r}"  # what may hold a password is not shown
     # A password in it would show in every message, a query would be cut off by the path we add.
     if not usable or parts.username or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise UserError(
             Problem(
-                f"the base URL of {provider.name} cannot be used.",
-                repair="It has the form https://HOST/PATH, without user, query or fragment.",
+                f"the base URL of {provider.name} cannot be used{shown}.",
+                repair="It has the form https://HOST/PATH, without user, query or fragment, and is the agent "
+                f"file's model.base_url, else {provider.base_url_variable}.",
             )
         )
     return url.rstrip("/") if parts.path.rstrip("/") else url.rstrip("/") + provider.path

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import importlib
+import importlib.machinery
 import inspect
 import json
 import os
@@ -201,10 +202,53 @@ def load(target: str) -> Callable[[object], object]:
     module, _, path = target.partition(":")
     found = importlib.import_module(module)
     for name in path.split("."):
+        if not hasattr(found, name):
+            from difflib import get_close_matches  # noqa: PLC0415 only for the error
+
+            near = get_close_matches(name, dir(found), 1)
+            hint = f'; did you mean "{near[0]}"?' if near else ""
+            raise AttributeError(f'{module} has no "{name}"{hint}')
         found = getattr(found, name)
     if not callable(found):
         raise TypeError(f"{target} is a {type(found).__name__}, not a function")
     return found
+
+
+class FromSource(importlib.machinery.SourceFileLoader):
+    """Loads a module of the agent from its source alone, and leaves no bytecode.
+
+    Python takes bytecode for current by the second and the size of the source: an edit within a second that
+    keeps the size would run as what it was before.
+    """
+
+    def path_stats(self, path: str) -> NoReturn:
+        """Nothing: then no bytecode is looked for."""
+        raise OSError(path)
+
+
+def load_from_source(root: str) -> None:
+    """Have every module below `root` loaded by FromSource; installed dependencies keep their bytecode."""
+    machinery = importlib.machinery
+    loaders = [
+        (machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES),
+        (FromSource, machinery.SOURCE_SUFFIXES),
+    ]
+
+    def hook(path: str) -> importlib.machinery.FileFinder:
+        inside = path == root or path.startswith(root + os.sep)
+        if not inside or "site-packages" in path or "dist-packages" in path:
+            raise ImportError(path)
+        return machinery.FileFinder(path, *loaders)
+
+    sys.path_hooks.insert(0, hook)
+    sys.path_importer_cache.clear()
+
+
+def place_of(error: BaseException, root: str) -> str:
+    """Where in the agent's own files an exception came from, " (file:line)", or ""."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if f.filename.startswith(root + os.sep) and "site-packages" not in f.filename]
+    return f" ({os.path.relpath(own[-1].filename, root)}:{own[-1].lineno})" if own else ""
 
 
 def is_async(function: Callable[[object], object]) -> bool:
@@ -309,13 +353,16 @@ def main() -> None:
     here = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120 pathlib costs 5 ms of every start
     if sys.path and os.path.realpath(sys.path[0]) == here:
         del sys.path[0]  # our own modules must not shadow the user's
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    root = os.getcwd()  # noqa: PTH109
+    sys.path.insert(0, root)
+    load_from_source(root)
     sys.argv[:] = [target]
     try:
         function = load(target)
     except BaseException as error:  # noqa: BLE001 whatever the user's module does on import
         traceback.print_exc()
-        channel.send({"failed": _text(error)[:MESSAGE].encode("utf-8", "backslashreplace").decode()})
+        text = (_text(error) + place_of(error, root))[:MESSAGE]
+        channel.send({"failed": text.encode("utf-8", "backslashreplace").decode()})
         os._exit(3)
     channel.send({"ready": True})
     if is_async(function):

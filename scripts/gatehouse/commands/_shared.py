@@ -130,13 +130,26 @@ def agent_files(patterns: tuple[str, ...]) -> list[str]:
             ):  # an absolute or malformed pattern matches nothing
                 names = {str(p) for p in root.glob(pattern) if p.is_file()}
         if not names and patterns:
-            problems.append(f'--agent "{pattern}": no such file.')
+            problems.append(_no_agent_file(pattern))
+        wrong = [name for name in sorted(names) if Path(name).suffix not in (".yaml", ".yml", ".json")]
+        problems += [f'--agent "{name}": not an agent file, which is YAML (.yaml, .yml).' for name in wrong]
         found |= names
     if problems:
         raise UserError(*problems)
     if not found:
         raise UserError("No agent file was found: nothing matches agents/*.yaml. Name yours with --agent.")
     return sorted(found)
+
+
+def _no_agent_file(pattern: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 only for the error
+
+    with suppress(OSError):  # a name that is too long names no folder
+        if Path(pattern).is_dir():
+            return f'--agent "{pattern}": a folder. Write a pattern: "{pattern.rstrip("/")}/*.yaml".'
+    near = get_close_matches(pattern, [str(p) for glob in AGENT_FILES for p in Path().glob(glob)], 1)
+    hint = f' Did you mean "{near[0]}"?' if near else f" Paths are relative to {Path.cwd()}."
+    return f'--agent "{pattern}": no such file.{hint}'
 
 
 def rough_name(path: str) -> str:
@@ -172,8 +185,14 @@ def subject_of(agent: Agent, dataset: str | None) -> Subject:
 
 def eval_gates(agent: Agent, threshold: dict[str, float] | None) -> list[Gate]:
     """What the eval gate holds the agent to; raises UserError where that is nothing."""
-    gates = [gate for gate in gates_of(agent, threshold) if gate.metric.kind != "cost"]
-    if not gates:
+    held = gates_of(agent, threshold)
+    costs = [gate.metric.name for gate in held if gate.metric.kind == "cost"]
+    astray = [name for name in costs if name in (threshold or {})]
+    if astray:
+        option = " and ".join(f"--max-{name.removeprefix('cost_').replace('_', '-')}" for name in astray)
+        raise UserError(f"--threshold: {', '.join(astray)} is judged by the cost gate: give it {option}.")
+    gates = [gate for gate in held if gate.metric.kind != "cost"]
+    if all(gate.implied for gate in gates):  # guardrails and budgets alone say nothing of the answers
         raise UserError(
             agent.problem(
                 message="the agent file names no metric: nothing would be measured.",
@@ -187,13 +206,14 @@ def eval_gates(agent: Agent, threshold: dict[str, float] | None) -> list[Gate]:
 def runs_for(agent: Agent, runs: tuple[str, ...], folder: Path, *, only: bool) -> list[Path]:
     """The run files of one agent: those under its folder, or of `runs` those that say they are its own.
 
-    Where it is the `only` agent, all of `runs` are meant for it: what is another's is then an error. Raises
-    StaleError where none is left.
+    Where it is the `only` agent and none says so, all of `runs` are meant for it: the error then tells whose
+    they are. Raises StaleError where there are none.
     """
     if not runs:
         return [folder / "runs.jsonl"]
     files = find_runs(runs)
-    files = files if only else [file for file in files if _says_it_is_of(file, agent.name)]
+    own = [file for file in files if _says_it_is_of(file, agent.name)]
+    files = own or (files if only else [])
     if not files:
         raise StaleError(
             f"No runs of {agent.name} were found in {', '.join(runs)}: "

@@ -23,10 +23,10 @@ from gatehouse.commands._shared import (
     out_option,
     subject_of,
 )
-from gatehouse.errors import InfrastructureError, State
+from gatehouse.errors import InfrastructureError, Problem, State, UserError
 from gatehouse.evals.results import MAX_REPEATS, Subject
 from gatehouse.evals.run_files import RunFiles, drop_verdicts, locked
-from gatehouse.github.runner import say, set_outputs
+from gatehouse.github.runner import in_actions, say, set_outputs
 
 if TYPE_CHECKING:
     from gatehouse.agent.definition import Agent
@@ -125,6 +125,9 @@ def run_agent(
         shown = str(error)
         for key in keys:
             shown = shown.replace(key, "***")
+        log = folder / "worker.log"
+        if in_actions() and log.exists():  # which does not leave the machine
+            say(log.read_text("utf-8", "replace")[-SHOWN_LOG:])
         with locked(folder):
             _say_why(folder, info, first_lines(InfrastructureError(shown)))
         raise InfrastructureError(shown) from None
@@ -132,6 +135,10 @@ def run_agent(
     say(f"{agent.name}: {summary.asked} answers in {summary.seconds:.1f} s{resumed}.")
     for note in summary.notes:
         say(f"{agent.name}: {note}")
+
+
+SHOWN_LOG = 4000
+"""Characters of what the agent printed that a job's log shows when it cannot be run."""
 
 
 def keys_of(agent: Agent, environ: Mapping[str, str]) -> list[str]:
@@ -147,6 +154,8 @@ def keys_of(agent: Agent, environ: Mapping[str, str]) -> list[str]:
 
 def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None) -> Target:
     if agent.entrypoint is None:
+        if agent.model.provider not in PROVIDERS:
+            raise UserError(_unknown_provider(agent))
         from gatehouse.evals.chat import Chat  # noqa: PLC0415 150 ms of aiohttp
 
         model = agent.model
@@ -166,6 +175,20 @@ def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None)
         environ=environ,
         cwd=Path.cwd(),
         out_dir=folder,
+    )
+
+
+def _unknown_provider(agent: Agent) -> Problem:
+    from difflib import get_close_matches  # noqa: PLC0415 only for the error
+
+    near = get_close_matches(agent.model.provider, PROVIDERS, 1)
+    hint = f'Did you mean "{near[0]}"? ' if near else ""
+    return agent.problem(
+        "model",
+        "provider",
+        message=f'unknown model provider "{agent.model.provider}".',
+        value=True,
+        repair=f"{hint}Known are {', '.join(PROVIDERS)}; an agent with an entrypoint may have any.",
     )
 
 

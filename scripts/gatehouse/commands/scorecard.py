@@ -57,6 +57,11 @@ def scorecard(out: Path | None, to: tuple[str, ...], author: str | None, key: st
     """
     _check_places(to)
     folder, cards = _cards(out)
+    if not cards and not in_actions():
+        raise InfrastructureError(
+            f"Nothing was measured: no results lie in {folder.absolute()}. "
+            "Run the eval gate first, in this folder."
+        )
     event = Event.read() if in_actions() else None
     run_url, head = (
         (event.run_url, event.head_sha or event.sha) if event else ("", current_commit(Path.cwd()) or "")
@@ -142,7 +147,8 @@ def _check_current(data: dict[str, Any], path: Path, commit: str | None) -> None
     if commit and data.get("commit") and data["commit"] != commit:
         raise StaleError(f"{path} is of another commit ({data['commit'][:12]}, not {commit[:12]}): {again}")
     with suppress(UserError):  # gone, or broken: the gates say so
-        if agent["digest"] and load_agent(agent["path"]).digest != agent["digest"]:
+        now = load_agent(agent["path"])
+        if agent["digest"] and (now.digest, now.name) != (agent["digest"], agent["name"]):
             raise StaleError(f"{path} is of another agent than {agent['path']}: {again}")
     with suppress(RefusedError, OSError):
         if dataset and digest_of(dataset["path"]) != dataset["digest"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.errors import State
+from gatehouse.errors import State, plain_number
 
 if TYPE_CHECKING:
     from gatehouse.costs.prices import Costs
@@ -41,12 +41,13 @@ def dollars(value: float) -> str:
     """Dollars as people read them: whole cents above a dollar, three digits below, never $0 for less."""
     if value >= 1 or value == 0:
         return f"${value:,.2f}"
-    return f"${value:.3g}" if value >= 0.0001 else f"${value:.2e}"  # noqa: PLR2004 0.0001 is the last before 1e-05
+    return f"${plain_number(value, 3)}"
 
 
 def _beside(value: float, limit: float) -> str:
     """Dollars that never read as the limit that they are above or below."""
-    return dollars(value) if value == limit or dollars(value) != dollars(limit) else f"${value:.10g}"
+    alike = value != limit and dollars(value) == dollars(limit)
+    return f"${plain_number(value, 10)}" if alike else dollars(value)
 
 
 def judge_costs(
@@ -83,7 +84,7 @@ def _unknown(costs: Costs) -> str:
         models = ", ".join(m.model for m in costs.by_model.values() if m.usd is None)
         return f"unpriced: nobody knows the price of {models}; write it as `pricing` in the agent file"
     if costs.without_usage:
-        return f"{costs.without_usage} of {costs.runs} runs report no usage"
+        return f"{costs.without_usage} of {costs.runs} runs report no usage: return `usage` with the output"
     return ""
 
 

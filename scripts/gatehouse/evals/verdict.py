@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.errors import State
+from gatehouse.errors import State, plain_number
 from gatehouse.evals.statistics import (
     Interval,
     mean_interval,
@@ -66,7 +66,7 @@ def show(value: float, unit: str = "", beside: float | None = None) -> str:
     digits = 3
     while beside not in (None, value) and digits < 17 and f"{value:.{digits}g}" == f"{beside:.{digits}g}":  # noqa: PLR2004
         digits += 1
-    return f"{value:.{digits}g}" + (f" {unit}" if unit else "")
+    return plain_number(value, digits) + (f" {unit}" if unit else "")
 
 
 def aggregate(metric: Metric, values: Sequence[float]) -> tuple[float, Interval | None]:
@@ -122,7 +122,8 @@ def judge(
             State.UNSCORED, f"{unscored} of {total} cases could not be scored ({max_unscored} may){why}"
         )
     if value is None and gate.implied and skipped:
-        return verdict(State.INCONCLUSIVE, "declared in the agent file, but no run reports it")
+        reason = f"declared in the agent file, but no run reports it: return {metric.reports} with the output"
+        return verdict(State.INCONCLUSIVE, reason)
     if value is None:
         return verdict(State.UNSCORED, f"no case could be measured: none has {metric.needs or 'a value'}")
     if _fails(gate, values):

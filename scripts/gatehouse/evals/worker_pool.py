@@ -26,7 +26,6 @@ START_S = 120.0
 """Seconds for the interpreter and the user's imports."""
 LOG_BYTES = 2**20
 """Bytes of what the agent prints that are kept."""
-TAIL_LINES = 20
 TAIL_BYTES = 2**13
 REPLY_KEYS = frozenset({"output", "contexts", "tool_calls", "usage", "iterations", "error"})
 
@@ -71,20 +70,20 @@ class PrintLog:
     """What the agent prints: the first megabyte in a file, the last lines at hand."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._file: IO[bytes] | None = None
         self._left = LOG_BYTES
         self._end = b""
 
     def clear(self) -> None:
         """What an earlier run printed is not this one's."""
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         """Keep what there is room for."""
         self._end = (self._end + data[-TAIL_BYTES:])[-TAIL_BYTES:]
         if self._left > 0:
-            self._file = self._file or self._path.open("wb", buffering=0)
+            self._file = self._file or self.path.open("wb", buffering=0)
             self._file.write(data[: self._left])
             self._left -= len(data)
             if self._left <= 0:
@@ -238,8 +237,9 @@ class WorkerPool:
         if failed is not None:
             worker.kill()
             self._failed = check_version(self.command[0]) or StartError(
-                f"{self.target} cannot be loaded, so no case can be asked: {plain(failed)}\n"
-                f"{self._log.tail(TAIL_LINES)}".rstrip()
+                f"{self.target} cannot be loaded, so no case can be asked: {plain(failed).rstrip('.')}. "
+                f"Python is {self.command[0]}: install the agent and its dependencies there, or name another "
+                f"by --python. What it printed is in {self._log.path}."
             )
             raise self._failed
         return worker

@@ -36,10 +36,9 @@ NEXT = {
         "set itself is wrong, change it in this pull request, so that its reviewers see it."
     ),
     State.UNSCORED: (
-        "This says nothing about the agent: mend what the first line names (a file, a key, a quota, a "
-        "provider) and run the failed jobs again."
+        "Mend what the first line names, then run the gate again: nothing is known of this change yet."
     ),
-    State.INCONCLUSIVE: "More cases, or more repeats, would tell. Until then a person decides.",
+    State.INCONCLUSIVE: "A person decides. The table says what would settle it.",
 }
 
 
@@ -292,6 +291,7 @@ def terminal(cards: list[Card], cases: int = 5) -> str:
     """The scorecard as plain text, with the first failing cases of each agent."""
     lines = [f"{ICONS[state_of(cards)]} {plain(_line(headline(cards)), 600)}"]
     for card in cards:
+        lines += ["", f"{ICONS[card.state]} {plain(_line(card.name), 100)}"] if len(cards) > 1 else []
         rows = [
             ["metric", "value, 95 % interval", "threshold", "state"],
             *([plain(_line(cell), 100) for cell in row[:4]] for row in metric_rows(card)),
@@ -328,7 +328,8 @@ def _line(text: str) -> str:
 
 _WORDS = re.compile(r"(?:[✅❌⚠️🟡\w\s.,;%$()\[\]≥≤+='\"/-]|:(?=\s|$))*")
 _REFERENCE = re.compile(r"\b[0-9a-f]{7,}\b|\bgh-\d|\bwww\.", re.IGNORECASE)
-_MARKUP = re.compile(r"[_$\[\]]|^[^\w\s]|^\d+(?=[.)]\s)")
+# An underscore within a word is no emphasis, and a bracket no link unless another follows it.
+_MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|\](?=[(\[])|\$|^[^\w\s]|^\d+(?=[.)]\s)")
 
 
 def _prose(text: str, limit: int) -> str:

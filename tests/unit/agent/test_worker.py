@@ -173,9 +173,9 @@ def test_methods_of_objects_and_coroutines_of_plain_functions_are_answered(tmp_p
     ("target", "reason"),
     [
         ("nothing:answer", "ModuleNotFoundError: No module named 'nothing'"),
-        ("agent:missing", "AttributeError: module 'agent' has no attribute 'missing'"),
+        ("agent:missing", 'AttributeError: agent has no "missing"'),
         ("agent:NUMBER", "TypeError: agent:NUMBER is a int, not a function"),
-        ("broken:answer", "SystemExit: 4"),
+        ("broken:answer", "SystemExit: 4 (broken.py:1)"),
     ],
 )
 def test_a_function_that_cannot_be_loaded_says_why(tmp_path: Path, target: str, reason: str) -> None:

@@ -110,13 +110,13 @@ def verdict(costs: Costs, **more: Any) -> CostVerdict:
             costs(without_usage=3),
             {"max_per_run": 1.0},
             UNSCORED,
-            "cost_per_run: 3 of 10 runs report no usage",
+            "cost_per_run: 3 of 10 runs report no usage: return `usage` with the output",
         ),
         (
             costs(without_usage=3),
             {},
             PASS,
-            "cost_per_run: no limit is set; 3 of 10 runs report no usage",
+            "cost_per_run: no limit is set; 3 of 10 runs report no usage: return `usage` with the output",
         ),
         # Nothing measured.
         (costs(0, 0.0, faults=5), {}, UNSCORED, f"cost_per_run: {NOTHING}"),
@@ -155,7 +155,7 @@ def test_rows() -> None:
         (0.05, "$0.05"),
         (0.012345, "$0.0123"),
         (0.0001, "$0.0001"),
-        (0.00001234, "$1.23e-05"),
+        (0.00001234, "$0.0000123"),
     ],
 )
 def test_dollars(value: float, shown: str) -> None:

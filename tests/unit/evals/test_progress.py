@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 from gatehouse.evals.progress import Progress
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Terminal(io.StringIO):
@@ -31,8 +35,9 @@ def test_a_log_gets_few_lines() -> None:
     ]
 
 
-def test_a_terminal_has_one_line() -> None:
+def test_a_terminal_has_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each state overwrites the one before, and the last one ends the line."""
+    monkeypatch.delenv("CI", raising=False)
     now = 0.0
     stream = Terminal()
     progress = Progress(stream, lambda: now)
@@ -43,3 +48,11 @@ def test_a_terminal_has_one_line() -> None:
     assert stream.getvalue().count("\r") == 4
     assert stream.getvalue().count("\n") == 1
     assert stream.getvalue().endswith("\n")
+
+
+def test_a_runner_s_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where CI is set, a terminal is a log: lines, and none of them overwritten."""
+    monkeypatch.setenv("CI", "true")
+    stream = Terminal()
+    Progress(stream, lambda: 0.0).update(3, 3, 0, last=True)
+    assert stream.getvalue() == "3 of 3 answers, 0 faults, 0 s\n"

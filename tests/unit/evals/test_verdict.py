@@ -126,7 +126,7 @@ def test_states(given: Gate, values: list[float], more: dict[str, int], state: S
         (verdict(gate(LATENCY, 5), []), "no case could be measured: none has a value"),
         (
             verdict(gate("max_iterations", None, implied=True), [], skipped=3),
-            "declared in the agent file, but no run reports it",
+            "declared in the agent file, but no run reports it: return `iterations` with the output",
         ),
         (
             verdict(gate(EXACT, 0.85, "interval"), passes(40, 0)),

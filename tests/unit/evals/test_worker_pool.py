@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import sys
 import time
 from pathlib import Path
@@ -250,13 +251,38 @@ def test_a_reported_fault_and_a_broken_reply(reply: object, by: str, kind: str) 
 
 
 def test_a_function_that_cannot_be_loaded_stops_the_run_at_once(tmp_path: Path) -> None:
-    """No case is asked, and the message ends in the user's own traceback."""
-    (tmp_path / "agent.py").write_text("import missing_dependency\ndef answer(x): return x\n")
-    with pytest.raises(
-        StartError, match=r"agent:answer cannot be loaded(.|\n)*No module named 'missing_dependency'"
-    ):
+    """No case is asked; one message names the fault, its line, the interpreter and where the rest is."""
+    (tmp_path / "agent.py").write_text("\nimport missing_dependency\ndef answer(x): return x\n")
+    with pytest.raises(StartError) as raised:
         run_cases(pool_of(tmp_path), cases_of(["a"]), tmp_path / "out", info_of(1), RunOptions())
+    message = str(raised.value)
+    assert "agent:answer cannot be loaded" in message
+    assert "No module named 'missing_dependency' (agent.py:2)." in message
+    assert f"Python is {sys.executable}" in message
+    assert "Traceback" not in message
+    assert "Traceback" in (tmp_path / "out" / "worker.log").read_text()
     assert not (tmp_path / "out" / "runs.jsonl").read_text()
+
+
+def test_a_misspelt_function_is_told_with_the_nearest(tmp_path: Path) -> None:
+    """A function that the module does not have is named beside the one it has."""
+    (tmp_path / "agent.py").write_text("def answer(x): return x\n")
+    pool = pool_of(tmp_path, "agent:anwser")
+    with pytest.raises(StartError, match='agent has no "anwser"; did you mean "answer"'):
+        run_cases(pool, cases_of(["a"]), tmp_path / "out", info_of(1), RunOptions())
+
+
+def test_stale_bytecode_of_the_agent_is_never_run(tmp_path: Path) -> None:
+    """An edit that keeps size and time is run as it is now, and nothing is left beside the agent's files."""
+    (tmp_path / "helper.py").write_text("def word(): return 'old'\n")
+    py_compile.compile(str(tmp_path / "helper.py"))  # what the user's own python leaves
+    before = (tmp_path / "helper.py").stat()
+    (tmp_path / "helper.py").write_text("def word(): return 'new'\n")
+    os.utime(tmp_path / "helper.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    left = sorted((tmp_path / "__pycache__").iterdir())
+    _, runs = ask_function(tmp_path, "from helper import word\ndef answer(x): return word()\n", ["a"])
+    assert runs["c0"].output == "new"
+    assert sorted((tmp_path / "__pycache__").iterdir()) == left
 
 
 def test_a_worker_that_does_not_come_back_stops_the_run(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_what_is_too_long_is_shrunk_and_says_so() -> None:
     assert 5 <= shown < 100
     assert f"{120 - shown} more failing cases are not shown here; the run's artifact holds them." in text
     assert "more characters)" in text
-    assert "| exact&#95;match |" in text
+    assert "| exact_match |" in text
     assert "What to do next" in text
 
 

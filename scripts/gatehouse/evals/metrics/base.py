@@ -32,6 +32,7 @@ class Metric:
     """One metric: `scorer` makes its function from the options in the agent file; raises OptionError.
 
     `aggregate` is how the cases' values become one; `direction` says which side of the threshold is good.
+    `needs` is what a case or the agent file has to hold, `reports` what an agent's reply has to.
     An implied metric joins a gate by itself, where `implied` finds that the agent file asks for it.
     """
 
@@ -43,6 +44,7 @@ class Metric:
     aggregate: Literal["mean", "p50", "p95"] = "mean"
     unit: str = ""
     needs: str = ""
+    reports: str = ""
     options: tuple[str, ...] = ()
     implied: Callable[[Agent], bool] = field(default=lambda _agent: False)
     version: int = 1

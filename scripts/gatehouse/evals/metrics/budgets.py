@@ -64,6 +64,7 @@ METRICS = [
         "No run takes more loops than budgets.max_iterations.",
         _within("max_iterations", _max_iterations, lambda run: run.iterations),
         needs="budgets.max_iterations",
+        reports="`iterations`",
         implied=lambda agent: agent.budgets.max_iterations is not None,
     ),
     Metric(
@@ -72,6 +73,7 @@ METRICS = [
         "No run takes more tokens than budgets.max_tokens_per_run.",
         _within("max_tokens_per_run", _max_tokens, tokens),
         needs="budgets.max_tokens_per_run",
+        reports="`usage`",
         implied=lambda agent: agent.budgets.max_tokens_per_run is not None,
     ),
     Metric(
