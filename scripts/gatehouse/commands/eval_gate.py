@@ -48,6 +48,8 @@ def eval_gate(
                 # What was answered before is still scored: a gate that fails already is not less red.
                 failure = error
         files = runs_for(agent, runs, folder, only=only)
+        if failure and not any(file.exists() and file.stat().st_size for file in files):
+            raise failure
         if failure:
             say(str(failure), sys.stderr)
         repeats, found = runs_of(subject, files)

@@ -81,7 +81,7 @@ def run_options(function: F) -> F:
             click.option(
                 "--python",
                 metavar="PATH",
-                help="The agent's interpreter. Default: .venv/bin/python where it exists, else python3.",
+                help="The agent's interpreter. Default: .venv/bin/python, else $VIRTUAL_ENV's, else python3.",
             ),
         )
     ):

@@ -34,6 +34,12 @@ class StartError(InfrastructureError):
     """The agent's function cannot be loaded, so no case can be asked."""
 
 
+def sentence(text: str) -> str:
+    """A message of the user's interpreter as a sentence, harmless for a terminal."""
+    shown = plain(text).rstrip()
+    return shown if shown.endswith((".", "?", "!")) else f"{shown}."
+
+
 def parse_reply(case: Case, repeat: int, answer: Answer) -> Run:
     """The run that an answer makes; a reply that breaks the protocol becomes the agent's fault.
 
@@ -237,7 +243,7 @@ class WorkerPool:
         if failed is not None:
             worker.kill()
             self._failed = check_version(self.command[0]) or StartError(
-                f"{self.target} cannot be loaded, so no case can be asked: {plain(failed).rstrip('.')}. "
+                f"{self.target} cannot be loaded, so no case can be asked: {sentence(failed)} "
                 f"Python is {self.command[0]}: install the agent and its dependencies there, or name another "
                 f"by --python. What it printed is in {self._log.path}."
             )
