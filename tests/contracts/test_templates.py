@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from gatehouse.agent.definition import Agent, load_agent
 from gatehouse.evals.dataset import GoldenSet
-from gatehouse.evals.metrics import gates_of
+from gatehouse.evals.metrics import gates_of, registry
 from tests.contracts.suite import ROOT
 
 if TYPE_CHECKING:
@@ -57,3 +59,18 @@ def test_the_golden_set_fits_the_metrics(copied: Path) -> None:
     assert {gate.metric.name for gate in gates_of(agent)} >= set(agent.evals.metrics)
     assert [case.id for case in golden if not case.has_expected] == []
     assert any(case.critical for case in golden)
+
+
+def test_the_metrics_of_the_docs_load(copied: Path) -> None:
+    """Each metric that docs/agent-file.md shows with its options is one that an agent file may hold."""
+    text = (ROOT / "docs" / "agent-file.md").read_text()
+    shown = re.findall(r"^  - `(\w+: \{.*?\})`", text, re.MULTILINE)
+    assert {line.partition(":")[0] for line in shown} == {m.name for m in registry().values() if m.options}
+    file = copied / PLACES["agent.yaml"]
+    whole = yaml.safe_load(file.read_text())
+    for line in shown:
+        whole["agent"]["evals"]["metrics"] = yaml.safe_load(line)
+        file.write_text(yaml.safe_dump(whole))
+        assert [gate.metric.name for gate in gates_of(loaded(copied)) if not gate.implied] == [
+            line.partition(":")[0]
+        ]
