@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 from typing import Any
@@ -108,6 +109,9 @@ def main(args: list[str] | None = None) -> None:
     if sys.platform not in ("linux", "darwin"):
         click.echo("Gatehouse runs on Linux and macOS; this is " + sys.platform + ".", err=True)
         sys.exit(Exit.INVALID)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our characters still gets the message
     try:
         code = gatehouse.main(args, prog_name="gatehouse", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else Exit.PASS)

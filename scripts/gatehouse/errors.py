@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
 
 
 class Exit(IntEnum):
@@ -49,13 +48,6 @@ def plain_number(value: float, digits: int) -> str:
 
 WINDOW = 120
 """Characters of a source line that an error shows."""
-
-
-class Decision(NamedTuple):
-    """What a pure decision returns; the reason is always shown."""
-
-    passed: bool
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,29 @@ def test_a_key_that_the_agent_gives_away_is_written_nowhere(tmp_path: Path, sour
     assert "***" in done.stdout + done.stderr + (tmp_path / ".gatehouse/leaky/runs.jsonl").read_text()
 
 
+def test_another_provider_s_key_is_hidden_too(tmp_path: Path) -> None:
+    """An agent that has a key for its fallback model cannot publish that one either."""
+    (tmp_path / "leaky.py").write_text("import os\ndef answer(q): return os.environ['ANTHROPIC_API_KEY']\n")
+    done = gate(tmp_path, AGENT, environment={"ANTHROPIC_API_KEY": KEY + "-2"}, key="")
+    assert done.returncode == 1
+    for file in (tmp_path / ".gatehouse/leaky").glob("*.json*"):
+        assert KEY not in file.read_text(), file
+
+
+def test_a_short_value_is_no_key(tmp_path: Path) -> None:
+    """A placeholder of a few letters does not take them out of every answer."""
+    (tmp_path / "leaky.py").write_text("def answer(q): return 'yes'\n")
+    assert gate(tmp_path, AGENT, key="e").returncode == 0
+
+
+def test_a_provider_of_ones_own_gets_the_key(tmp_path: Path) -> None:
+    """An agent whose provider is not in the table finds its key in MODEL_KEY."""
+    (tmp_path / "leaky.py").write_text(
+        f"import os\ndef answer(q): return 'yes' if os.environ['MODEL_KEY'] == {KEY!r} else 'no'\n"
+    )
+    assert gate(tmp_path, AGENT.replace("openai", "cohere")).returncode == 0
+
+
 def test_a_lost_key_does_not_leave_yesterday_s_verdict(tmp_path: Path) -> None:
     """A gate that passed, then has no key, is unscored: neither it nor a later stage takes the old runs."""
     chat = AGENT.replace("  entrypoint: leaky:answer\n", "  system_prompt: prompt.md\n")

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gatehouse.agent.definition import load_agent
+from gatehouse.agent.protocol import Run, RunInfo
+from gatehouse.evals.dataset import GoldenSet
 from gatehouse.rehearse.model import StandInModel
 from gatehouse.rehearse.origin import run_git
 from tests.support.act import ROOT, ActResult, run_act, runner_checkout
@@ -183,6 +186,30 @@ def test_one_job_form(gh: GitHub, suite: Path, tmp_path: Path, model: StandInMod
     assert result.jobs == {"gate": "success"}, result.log
     [comment] = repository.comments()
     assert first_line(comment).startswith("### ✅ Gatehouse: refund-triage passes")
+
+
+def test_results_that_are_committed_are_no_results(
+    gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel
+) -> None:
+    """A pull request that brings its own runs and verdicts, and fails its own tests, is never green."""
+    repository = Repository(gh, suite, tmp_path, "agent-ci.yml")
+    workflow = repository.work / ".github/workflows/agent-ci.yml"
+    workflow.write_text(workflow.read_text() + "    with:\n      test: exit 1\n")
+    agent = load_agent("agents/refund-triage.v3.yaml", repository.work)
+    golden = GoldenSet(str(agent.evals.dataset), repository.work)
+    whole = {"path": golden.path, "digest": golden.digest, "cases": len(golden)}
+    info = RunInfo({"name": agent.name, "version": "3", "digest": agent.digest}, whole, complete=True)
+    runs = "".join(Run(c.id, c.digest, 0, c.expected, tool_calls=c.expected_tools).to_line() for c in golden)
+    for folder in (".gatehouse/refund-triage", ".gatehouse-runs/gatehouse-run-refund-triage-0"):
+        (repository.work / folder).mkdir(parents=True)
+        info.write(repository.work / folder / "run.json")
+        (repository.work / folder / "runs.jsonl").write_text(runs)
+    (repository.work / ".gitignore").unlink()
+    repository.commit("Results of my own")
+    result = repository.play(model)
+    assert result.jobs["gate"] == "failure", result.log
+    assert "comment" not in result.jobs or "✅" not in first_line(repository.comments()[0])
+    assert "✅ Gatehouse" not in result.summaries.get("gate", "")
 
 
 def test_push_is_gated_without_a_comment(

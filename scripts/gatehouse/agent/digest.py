@@ -59,9 +59,12 @@ def files_below(root: Path, place: str) -> list[str]:
     """The files at or below `place` (relative to `root`), as names relative to `root`.
 
     In git: every tracked file, and untracked `*.py` that is not ignored (code about to be added counts, what
-    a run leaves behind does not). Elsewhere, or with none tracked: every file but compiled ones.
+    a run leaves behind does not); on a runner the tracked ones alone, for there an installation generates
+    files in one job that another has not. Elsewhere, or with none tracked: every file but compiled ones.
     """
     tracked = _git_files(root, "--cached", "--recurse-submodules", "--", place)
+    if tracked and on_runner():
+        return sorted(tracked)
     if tracked:
         fresh = _git_files(root, "--others", "--exclude-standard", "--", place)
         return sorted({*tracked, *(name for name in fresh if name.endswith(".py"))})
@@ -87,9 +90,21 @@ def _git_files(root: Path, *arguments: str) -> list[str]:
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name] if done.returncode == 0 else []
 
 
+def tracked_below(root: Path, place: str) -> list[str]:
+    """The tracked files at or below `place`, relative to `root`; none outside a repository."""
+    return _git_files(root, "--cached", "--", place)
+
+
 def lock_files(root: Path) -> list[str]:
     """The names of the dependency lock files in `root`."""
-    return sorted(file.name for pattern in LOCK_FILES for file in root.glob(pattern) if file.is_file())
+    found = {file.name for pattern in LOCK_FILES for file in root.glob(pattern) if file.is_file()}
+    tracked = set(_git_files(root, "--cached")) if on_runner() else set()
+    return sorted(found & tracked if tracked else found)
+
+
+def on_runner() -> bool:
+    """Whether this is a job of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def code_files(root: Path, entrypoint: str) -> list[str]:

@@ -1,14 +1,16 @@
 """What an agent's answer to one case looks like, on the wire and in `runs.jsonl`.
 
-A request is `{id, input, repeat, deadline_s}`, a reply `{id, output, contexts, tool_calls, usage, iterations,
-error}`; a `Run` is the reply with what the runner measured. Everything read back from a file is checked:
-runs come from a job that executed untrusted code.
+A reply is `{output, contexts, tool_calls, usage, iterations, error}`; a `Run` is the reply with the case it
+answers and what the runner measured. How the two processes speak, `worker.py` says. Everything read back from
+a file is checked: runs come from a job that executed untrusted code.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import os
+import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 RUN_SCHEMA = 1
 """The version of `runs.jsonl` and `run.json` that this code writes; it reads this and every older one."""
+
+MAX_SECONDS = 1e9
+"""Seconds that a run can claim; NaN and larger numbers are refused with it."""
 
 MAX_LINE = 16 * 2**20
 """Bytes of one line of a results file; a longer one is refused unread."""
@@ -151,9 +156,26 @@ class RunInfo:
 
     def write(self, path: Path) -> None:
         """Replace `path` in one step: a reader never sees half of it."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        replace_file(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace `path` in one step; half of a surrogate pair, which has no bytes, becomes "?".
+
+    The new file has a name that nobody can have prepared: a link that waits under a known name would lead
+    what is written to somewhere else.
+    """
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    with open(handle, "wb") as file:  # noqa: PTH123 a descriptor
+        file.write(text.encode(errors="replace"))
+    os.chmod(partial, 0o666 & ~_umask())  # noqa: PTH101 as a plain open would have made it
+    os.replace(partial, path)  # noqa: PTH105
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def read_runs(path: Path) -> Iterator[Run]:
@@ -181,11 +203,19 @@ def parse_tool_calls(value: Any) -> list[ToolCall] | None:
         call = {"name": item} if isinstance(item, str) else item
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
             raise MalformedError('"tool_calls" holds something that is not {"name": ..., "arguments": {...}}')
-        arguments = call.get("arguments") or {}
+        arguments = _arguments(call.get("arguments") or {})
         if not isinstance(arguments, dict):
             raise MalformedError(f'"tool_calls": arguments of "{call["name"]}" are not an object')
         calls.append(ToolCall(call["name"], arguments))
     return calls
+
+
+def _arguments(value: Any) -> Any:
+    """Arguments as providers have them, an object or its JSON text, as an object."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
 
 
 def parse_usage(value: Any) -> list[Usage]:
@@ -222,6 +252,8 @@ def _typed(data: dict[str, Any], key: str, kind: type) -> Any:
 
 def _count(data: dict[str, Any], key: str) -> int:
     value = data.get(key)
+    if isinstance(value, float) and value.is_integer():  # JavaScript's numbers, and numpy's
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
         raise MalformedError(f'"{key}" is not a count')
     return value
@@ -239,6 +271,6 @@ def _list(data: dict[str, Any], key: str, kind: type) -> list[Any] | None:
 def _seconds(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_SECONDS:
         raise MalformedError('"latency_s" is not a number of seconds')
     return float(value)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from gatehouse.agent.definition import Agent, load_agent
+from gatehouse.agent.digest import tracked_below
 from gatehouse.cli import Lines
 from gatehouse.errors import Exit, GatehouseError, InfrastructureError, State, UserError
 from gatehouse.evals.dataset import GoldenSet
@@ -292,6 +293,7 @@ def each_agent(agents: tuple[str, ...], out: Path | None, file: str, work: Work)
     if out and len(files) > 1:
         raise UserError(f"--out is the folder of one agent, and there are {len(files)}: {', '.join(files)}.")
     require_unique(files)
+    refuse_committed(out or OUT)
     for path in files if file else ():
         # Until its verdict is there, an agent has none: not an old one, and not none at all, which would be
         # no news in the scorecard where the stage is killed on its way through several agents.
@@ -308,13 +310,31 @@ def _one(path: str, out: Path | None, file: str, work: Work, *, only: bool) -> R
         for warning in agent.warnings:
             annotate("warning", warning.message, file=warning.path, line=warning.line)
         state, reason = work(agent, folder, only)
-    except GatehouseError as error:
+    except Exception as fault:  # noqa: BLE001 one agent's trouble, ours too, is not the others'
+        error = fault if isinstance(fault, GatehouseError) else our_fault(fault)
         show_error(error)
         if file:
             with suppress(InfrastructureError):  # where nothing can be written, that is what was just shown
                 leave(folder, file, name, path, error)
         return Result(name, State.UNSCORED, first_lines(error), error.code, error)
     return Result(name, state, reason, state.exit_code(on_inconclusive=agent.evals.on_inconclusive))
+
+
+def our_fault(fault: Exception) -> InfrastructureError:
+    """A fault of Gatehouse as what it is for the gate: nothing was measured. Its traceback goes to stderr."""
+    from traceback import print_exception  # noqa: PLC0415 only for the error
+
+    print_exception(fault)
+    return InfrastructureError(f"a fault of Gatehouse, please report it: {type(fault).__name__}: {fault}")
+
+
+def refuse_committed(folder: Path) -> None:
+    """Raise UserError where results are committed: a pull request would bring its own, or links for them."""
+    if tracked := tracked_below(Path.cwd(), str(folder)):
+        raise UserError(
+            f"{folder} is committed ({tracked[0]}): results are made, never checked in. "
+            f"Write `git rm -r --cached {folder}`, and add `{OUT}/` to .gitignore."
+        )
 
 
 def require_unique(files: list[str]) -> None:

@@ -98,7 +98,7 @@ def cost_gate(
 
 def _gated_agents(out: Path | None) -> tuple[str, ...]:
     """The agent files of which results lie under `--out`; raises InfrastructureError without any."""
-    folders = [out] if out else sorted(f for f in OUT.glob("*/") if any(f.glob("*.json")))
+    folders = [out] if out else sorted(OUT.glob("*/"))
     found = [_path_in(folder / "eval.json") or _path_in(folder / "run.json") for folder in folders]
     untold = [str(folder) for folder, path in zip(folders, found, strict=True) if not path]
     if untold or not found:
@@ -135,11 +135,11 @@ class Gated:
             dataset, resolved = data["dataset"], data.get("resolved")
             return cls(
                 dataset=dataset and str(dataset["path"]),
-                runs=[Path(file) for file in data.get("runs", [])],
+                runs=[Path(file) for file in data.get("runs", []) if Path(file).name],
                 resolved=None if resolved is None or data["state"] == State.UNSCORED else int(resolved),
                 of=(data["agent"]["digest"], dataset and dataset["digest"], data.get("commit")),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise StaleError(f"{path}: malformed ({error}). Run the eval gate again.") from None
 
     def resolved_of(self, subject: Subject) -> int | None:

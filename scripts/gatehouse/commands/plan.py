@@ -9,7 +9,7 @@ import click
 from gatehouse.agent.definition import load_agent
 from gatehouse.commands._shared import agent_files, agent_option, require_unique
 from gatehouse.errors import UserError
-from gatehouse.github.runner import set_outputs
+from gatehouse.github.runner import say, set_outputs
 
 
 @click.command
@@ -31,5 +31,5 @@ def plan(agents: tuple[str, ...]) -> None:
     if problems:
         raise UserError(*problems)
     text = json.dumps(listed)
-    click.echo(text)
+    say(text)
     set_outputs({"agents": text})

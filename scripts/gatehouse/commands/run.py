@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gatehouse.agent.protocol import RunInfo
-from gatehouse.agent.providers import MODEL_KEY, PROVIDERS, resolve
+from gatehouse.agent.providers import MODEL_KEY, PROVIDERS, find_provider, resolve
 from gatehouse.commands._shared import (
     agent_option,
     dataset_option,
@@ -23,9 +23,9 @@ from gatehouse.commands._shared import (
     out_option,
     subject_of,
 )
-from gatehouse.errors import InfrastructureError, Problem, State, UserError
+from gatehouse.errors import InfrastructureError, State, UserError
 from gatehouse.evals.results import MAX_REPEATS, Subject
-from gatehouse.evals.run_files import RunFiles, drop_verdicts, locked
+from gatehouse.evals.run_files import RunFiles, drop_verdicts, locked, writing
 from gatehouse.github.runner import in_actions, say, set_outputs
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def run_agent(
         commit=subject.commit,
         options={"case_deadline_s": case_deadline},
     )
-    keys = keys_of(agent, os.environ)
+    keys = keys_of(os.environ)
     try:
         target = _target(agent, options, folder, python)
         progress = Progress(sys.stderr)
@@ -141,21 +141,26 @@ SHOWN_LOG = 4000
 """Characters of what the agent printed that a job's log shows when it cannot be run."""
 
 
-def keys_of(agent: Agent, environ: Mapping[str, str]) -> list[str]:
-    """The keys of the agent's model: what is written goes to artifacts and comments, which nobody masks.
+def keys_of(environ: Mapping[str, str]) -> list[str]:
+    """The keys of models that the agent may have: artifacts and comments are masked by nobody.
 
     Shorter than eight characters is no key, and would be found in any text.
     """
-    provider = PROVIDERS.get(agent.model.provider)
-    names = [MODEL_KEY, *([provider.key_variable] if provider else [])]
+    names = [MODEL_KEY, *(provider.key_variable for provider in PROVIDERS.values())]
     keys = {environ.get(name, "").strip() for name in names}
     return sorted(key for key in keys if len(key) >= 8)  # noqa: PLR2004
 
 
 def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None) -> Target:
     if agent.entrypoint is None:
-        if agent.model.provider not in PROVIDERS:
-            raise UserError(_unknown_provider(agent))
+        try:
+            find_provider(agent.model.provider)
+        except UserError as error:
+            [unknown] = error.problems
+            where = agent.problem(
+                "model", "provider", message=unknown.message, repair=unknown.repair, value=True
+            )
+            raise UserError(where) from None
         from gatehouse.evals.chat import Chat  # noqa: PLC0415 150 ms of aiohttp
 
         model = agent.model
@@ -167,7 +172,7 @@ def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None)
     from gatehouse.evals.worker_pool import WorkerPool  # noqa: PLC0415
 
     provider = PROVIDERS.get(agent.model.provider)
-    environ = worker_environment(os.environ, provider.key_variable if provider else None)
+    environ = worker_environment(os.environ, provider.key_variable if provider else "MODEL_KEY")
     return WorkerPool(
         agent.entrypoint,
         user_interpreter(python),
@@ -175,20 +180,6 @@ def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None)
         environ=environ,
         cwd=Path.cwd(),
         out_dir=folder,
-    )
-
-
-def _unknown_provider(agent: Agent) -> Problem:
-    from difflib import get_close_matches  # noqa: PLC0415 only for the error
-
-    near = get_close_matches(agent.model.provider, PROVIDERS, 1)
-    hint = f'Did you mean "{near[0]}"? ' if near else ""
-    return agent.problem(
-        "model",
-        "provider",
-        message=f'unknown model provider "{agent.model.provider}".',
-        value=True,
-        repair=f"{hint}Known are {', '.join(PROVIDERS)}; an agent with an entrypoint may have any.",
     )
 
 
@@ -220,6 +211,8 @@ def run(agents: tuple[str, ...], dataset: str | None, out: Path | None, **option
 
     def work(agent: Agent, folder: Path, _only: bool) -> tuple[State, str]:
         folders.append(folder)
+        with writing(folder):  # a verdict on older runs is none on these
+            (folder / "eval.json").unlink(missing_ok=True)
         run_agent(subject_of(agent, dataset), folder, **options)
         return State.PASS, "run"
 

@@ -10,6 +10,7 @@ from gatehouse.commands._shared import each_agent, eval_gates, finish, gate_opti
 from gatehouse.errors import State
 from gatehouse.evals.results import runs_of
 from gatehouse.evals.score import write_scores
+from gatehouse.github.runner import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,8 @@ def score(
         files = runs_for(agent, runs, folder, only=only)
         repeats, found = runs_of(subject, files)
         write_scores(subject, gates, repeats, found, files, folder)
-        click.echo(f"{agent.name}: scored by {', '.join(gate.metric.name for gate in gates)}.")
+        say(f"{agent.name}: scored by {', '.join(gate.metric.name for gate in gates)}.")
+        (folder / "eval.json").unlink(missing_ok=True)  # scored, and not judged yet
         return State.PASS, "scored"
 
     finish(each_agent(agents, out, "eval.json", work))

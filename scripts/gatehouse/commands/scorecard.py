@@ -13,7 +13,7 @@ import click
 from gatehouse.agent.definition import load_agent
 from gatehouse.agent.source import RefusedError, check_file, locate
 from gatehouse.cli import Lines
-from gatehouse.commands._shared import out_option
+from gatehouse.commands._shared import out_option, refuse_committed
 from gatehouse.errors import Exit, InfrastructureError, State, UserError
 from gatehouse.evals.results import OUT, StaleError, read_json, write_json
 from gatehouse.evals.run_files import writing
@@ -106,7 +106,8 @@ def _check_places(to: tuple[str, ...]) -> None:
 
 def _cards(out: Path | None) -> tuple[Path, list[Card]]:
     """The folder that the scorecard is written to, and a card for every agent's folder below it."""
-    folders = [out] if out else sorted(f for f in OUT.glob("*/") if any(f.glob("*.json")))
+    refuse_committed(out or OUT)
+    folders = [out] if out else sorted(OUT.glob("*/"))
     commit = current_commit(Path.cwd())
     cards = []
     for folder in folders:
@@ -126,7 +127,7 @@ def _read(path: Path, commit: str | None) -> dict[str, Any] | None:
         card = Card(data["agent"]["name"], **{"eval": None, "cost": None, gate: data}, gates=(gate,))
         markdown([card]), terminal([card])  # what cannot be shown is malformed
         _check_current(data, path, commit)
-    except (StaleError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (StaleError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = str(error) if isinstance(error, StaleError) else f"{path} is malformed ({error})"
         return {
             "agent": {"name": path.parent.name, "path": "", "digest": None},
@@ -144,8 +145,11 @@ def _check_current(data: dict[str, Any], path: Path, commit: str | None) -> None
     """Raise StaleError for a verdict on another commit or, where they are checked out, other files."""
     agent, dataset = data["agent"], data["dataset"]
     again = f"it does not count. Run the gate again, or delete {path.parent}."
-    if commit and data.get("commit") and data["commit"] != commit:
-        raise StaleError(f"{path} is of another commit ({data['commit'][:12]}, not {commit[:12]}): {again}")
+    if commit and data.get("commit") != commit:
+        theirs = str(data.get("commit") or "none")
+        raise StaleError(f"{path} is of another commit ({theirs[:12]}, not {commit[:12]}): {again}")
+    if data["state"] != State.UNSCORED and not agent["digest"]:
+        raise StaleError(f"{path} says of which agent it is by no digest: {again}")
     with suppress(UserError):  # gone, or broken: the gates say so
         now = load_agent(agent["path"])
         if agent["digest"] and (now.digest, now.name) != (agent["digest"], agent["name"]):

@@ -53,7 +53,7 @@ def assess(
             gate.metric.name for gate, value in values if value is not None and not gate.holds(value)
         )
         unscored = any(tally.unscored[slot] for tally in tallies.values())
-        measured = any(value is not None for _, value in values)
+        measured = any(value is not None for gate, value in values if gate.metric.of_answer)
         critical += case.critical
         if failed:
             failing.append(_Failing(case.id, case.critical, failed))

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.agent.protocol import MalformedError, Run, RunInfo, read_runs
+from gatehouse.agent.protocol import MalformedError, Run, RunInfo, read_runs, replace_file
 from gatehouse.errors import InfrastructureError
 from gatehouse.evals.run_files import writing
 
@@ -44,7 +44,7 @@ class Subject:
             ("golden set", info.dataset["digest"], self.golden.digest),
             ("commit", info.commit, self.commit),
         ):
-            if theirs != ours and (what != "commit" or (theirs and ours)):
+            if theirs != ours and (what != "commit" or ours):
                 raise StaleError(
                     f"{path} is of another {what} ({_short(theirs)}, not {_short(ours)}): "
                     "it does not count. Run the agent again."
@@ -142,11 +142,9 @@ def _why(error: Exception) -> str:
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Replace `path` in one step: a reader never sees half of it; raises InfrastructureError."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    partial = path.with_suffix(".partial")
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(text.encode(errors="replace"))  # half of a surrogate pair has no bytes
-        partial.replace(path)
+        replace_file(path, text)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class RunFiles:
         drop_verdicts(self.out_dir)
         with writing(self.out_dir):
             (self.out_dir / INFO).unlink(missing_ok=True)
+            (self.out_dir / RUNS).unlink(missing_ok=True)  # it may be a link
             (self.out_dir / RUNS).write_bytes(b"")
             self.info.write(self.out_dir / INFO)
             self._runs = (self.out_dir / RUNS).open("ab", buffering=0)
@@ -91,9 +92,9 @@ class RunFiles:
 
 
 def drop_verdicts(out_dir: Path) -> None:
-    """What was found of older runs must not be taken for a verdict on this one."""
+    """What was found of older runs is not this one's; `eval.json` is the gate's own to write."""
     with writing(out_dir):
-        for file in ("scores.json", "eval.json", "cost.json"):
+        for file in ("scores.json", "cost.json"):
             (out_dir / file).unlink(missing_ok=True)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.agent.protocol import MAX_SECONDS
 from gatehouse.evals.results import StaleError, failure_of, read_json, write_json
 from gatehouse.evals.run_files import writing
 from gatehouse.evals.statistics import quantile
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gatehouse.evals.results import Subject
 
 SCORES_SCHEMA = 1
+UNREADABLE = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, OSError, RecursionError)
+"""What a file can cause that is not what it should be."""
 STATES = ("scored", "skipped", "fault", "unscored")
 
 
@@ -64,24 +66,49 @@ def write_scores(
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        for stale in ("scores.json", "eval.json", "cost.json"):
-            (out / stale).unlink(missing_ok=True)
-        _write_scores(subject, gates, repeats, runs, files, out)
+        (out / "scores.json").unlink(missing_ok=True)
+        counts, first_fault, latencies = _write_lines(subject, gates, runs, out / "scores.jsonl")
+    write_json(
+        out / "scores.json",
+        {
+            "schema": SCORES_SCHEMA,
+            "agent": {
+                "name": subject.agent.name,
+                "version": subject.agent.version,
+                "digest": subject.agent.digest,
+            },
+            "dataset": {
+                "path": subject.golden.path,
+                "digest": subject.golden.digest,
+                "cases": len(subject.golden),
+            },
+            "commit": subject.commit,
+            "repeats": repeats,
+            "run_files": [str(file) for file in files],
+            "runs": counts,
+            "first_fault": first_fault[:2000],
+            "failure": failure_of(files),
+            "latency_s": {"p50": quantile(latencies, 0.5), "p95": quantile(latencies, 0.95)}
+            if latencies
+            else None,
+            "metrics": {
+                gate.metric.name: {"version": gate.metric.version, "method": gate.method} for gate in gates
+            },
+        },
+    )
 
 
-def _write_scores(
-    subject: Subject,
-    gates: Sequence[Gate],
-    repeats: int,
-    runs: Iterable[Run],
-    files: Sequence[Path],
-    out: Path,
-) -> None:
+def _write_lines(
+    subject: Subject, gates: Sequence[Gate], runs: Iterable[Run], path: Path
+) -> tuple[dict[str, int], str, list[float]]:
+    """Write `scores.jsonl`; the runs counted by whose fault they ended in, the first fault, the latencies."""
     counts = {"total": 0, "agent_faults": 0, "infrastructure_faults": 0}
     first_fault = ""
     latencies = array("d")
     # A reason may quote half of a surrogate pair, which has no bytes.
-    with (out / "scores.jsonl.partial").open("w", encoding="utf-8", errors="replace") as lines:
+    partial = path.with_name("scores.jsonl.partial")
+    partial.unlink(missing_ok=True)  # it may be a link
+    with partial.open("x", encoding="utf-8", errors="replace") as lines:
         for run in runs:
             counts["total"] += 1
             if run.error is not None:
@@ -104,30 +131,8 @@ def _write_scores(
                 lines.write(
                     json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
                 )
-    os.replace(out / "scores.jsonl.partial", out / "scores.jsonl")  # noqa: PTH105 beside its twin above
-    ordered = sorted(latencies)
-    info = {
-        "schema": SCORES_SCHEMA,
-        "agent": {
-            "name": subject.agent.name,
-            "version": subject.agent.version,
-            "digest": subject.agent.digest,
-        },
-        "dataset": {
-            "path": subject.golden.path,
-            "digest": subject.golden.digest,
-            "cases": len(subject.golden),
-        },
-        "commit": subject.commit,
-        "repeats": repeats,
-        "run_files": [str(file) for file in files],
-        "runs": counts,
-        "first_fault": first_fault[:2000],
-        "failure": failure_of(files),
-        "latency_s": {"p50": quantile(ordered, 0.5), "p95": quantile(ordered, 0.95)} if ordered else None,
-        "metrics": {gate.metric.name: {"version": gate.metric.version} for gate in gates},
-    }
-    write_json(out / "scores.json", info)
+    partial.replace(path)
+    return counts, first_fault, sorted(latencies)
 
 
 @dataclass(slots=True)
@@ -192,10 +197,11 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
     scores = Scores(info)
     try:
         _check(subject, info, out / "scores.json")
-        missing = [gate.metric.name for gate in gates if gate.metric.name not in info["metrics"]]
+        missing = [g.metric.name for g in gates if _method(info, g.metric.name) != g.method]
         if missing:
             raise StaleError(
-                f"{out / 'scores.jsonl'} has no scores of {', '.join(missing)}. Score the runs again."
+                f"{out / 'scores.jsonl'} has no scores of {', '.join(missing)} as the agent file has it now. "
+                "Score the runs again."
             )
         scores.tallies = {gate.metric.name: Tally.empty(len(subject.golden)) for gate in gates}
         with (out / "scores.jsonl").open(encoding="utf-8") as lines:
@@ -210,11 +216,18 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
         for key in ("total", "agent_faults", "infrastructure_faults"):
             _count(info["runs"], key)
         scores.run_files = [Path(file) for file in info["run_files"]]
+        latency = info["latency_s"]
+        if latency is not None and not all(0 <= latency[key] < MAX_SECONDS for key in ("p50", "p95")):
+            raise ValueError('"latency_s" is not in seconds')
     except FileNotFoundError:
         raise StaleError(f"{out / 'scores.jsonl'}: missing. Score the runs again.") from None
-    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError) as error:
+    except UNREADABLE as error:
         raise StaleError(f"{out / 'scores.jsonl'}: malformed ({error}). Score the runs again.") from None
     return scores
+
+
+def _method(info: dict[str, Any], metric: str) -> str | None:
+    return str(info["metrics"][metric].get("method")) if metric in info["metrics"] else None
 
 
 def _count(info: dict[str, Any], key: str) -> int:

@@ -23,7 +23,8 @@ def wilson(successes: float, n: int, level: float = LEVEL) -> Interval:
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return 0.0 if successes == 0 else low, 1.0 if successes == n else high
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:

@@ -207,8 +207,8 @@ class _Runner:
     def _gate(self) -> None:
         with self._job("gate") as job:
             for artifact in self.artifacts.glob("gatehouse-run-*"):
-                _hand_on(artifact, job / "checkout/.gatehouse-runs" / artifact.name)
-            self._command(job, "eval-gate", {"GATEHOUSE_EVAL_GATE_RUNS": ".gatehouse-runs"})
+                _hand_on(artifact, job / "temp/gatehouse-runs" / artifact.name)
+            self._command(job, "eval-gate", {"GATEHOUSE_EVAL_GATE_RUNS": str(job / "temp/gatehouse-runs")})
             self._command(job, "cost-gate", {})
             self._command(job, "scorecard", {"GATEHOUSE_SCORECARD_TO": "summary\nannotations"})
             _hand_on(job / "checkout/.gatehouse", self.artifacts / "gatehouse-eval")

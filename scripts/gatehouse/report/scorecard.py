@@ -42,6 +42,9 @@ NEXT = {
 }
 
 
+GATES = ("eval", "cost")
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """One agent's part: what `eval.json` and `cost.json` say; None where a gate left nothing behind.
@@ -52,7 +55,7 @@ class Card:
     name: str
     eval: dict[str, Any] | None
     cost: dict[str, Any] | None
-    gates: tuple[str, ...] = ("eval", "cost")
+    gates: tuple[str, ...] = GATES
     state: State = field(init=False)
     reason: str = field(init=False)
 
@@ -319,7 +322,8 @@ def terminal(cards: list[Card], cases: int = 5) -> str:
             ]
         more = ((card.eval or {}).get("failing") or 0) - len(shown)
         lines += [f"  ... and {more} more failing cases"] if more > 0 else []
-    return "\n".join([*lines, "", f"Next: {next_step(cards)}"])
+    half = state_of(cards) is State.PASS and any(card.gates != GATES for card in cards)
+    return "\n".join([*lines, *([] if half else ["", f"Next: {next_step(cards)}"])])
 
 
 def _line(text: str) -> str:

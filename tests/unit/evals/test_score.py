@@ -104,13 +104,12 @@ def test_one_unscored_or_missing_repeat_leaves_a_case_unscored(tmp_path: Path) -
 
 
 def test_writing_scores_removes_what_was_said_of_older_ones(tmp_path: Path) -> None:
-    """A verdict on older scores is gone before new ones are written."""
+    """What says of which runs the scores are is gone before new ones are written."""
     subject, gates = gated(tmp_path)
-    for name in ("scores.json", "eval.json", "cost.json"):
-        (tmp_path / name).write_text("{}")
+    (tmp_path / "scores.json").write_text("{}")
 
     def runs() -> Iterable[Run]:
-        assert not [name for name in ("scores.json", "eval.json", "cost.json") if (tmp_path / name).exists()]
+        assert not (tmp_path / "scores.json").exists()
         yield from runs_of(subject)
 
     write_scores(subject, gates, 1, runs(), [], tmp_path)
@@ -173,12 +172,29 @@ def test_scores_of_another_golden_set_or_metric_do_not_count(tmp_path: Path) -> 
         read_scores(changed, gates[:1], tmp_path)
 
 
-@pytest.mark.parametrize("commits", [(None, COMMIT), (COMMIT, None), (None, None)])
+@pytest.mark.parametrize("commits", [(COMMIT, None), (None, None)])
 def test_an_unknown_commit_is_no_other_commit(tmp_path: Path, commits: tuple[str | None, str | None]) -> None:
-    """Outside a repository, or of results made there, the commit cannot be compared and does not matter."""
+    """Outside a repository the commit cannot be compared, and does not matter."""
     subject, gates = gated(tmp_path)
     scored(replace(subject, commit=commits[0]), gates, runs_of(subject), tmp_path)
     assert read_scores(replace(subject, commit=commits[1]), gates, tmp_path)
+
+
+def test_results_of_no_commit_are_not_this_commit_s(tmp_path: Path) -> None:
+    """Where the commit is known, results that name none do not count: they were made elsewhere."""
+    subject, gates = gated(tmp_path)
+    scored(replace(subject, commit=None), gates, runs_of(subject), tmp_path)
+    with pytest.raises(StaleError, match="another commit"):
+        read_scores(replace(subject, commit=COMMIT), gates, tmp_path)
+
+
+def test_scores_by_other_options_are_no_scores(tmp_path: Path) -> None:
+    """A metric whose options changed since has to score again."""
+    subject, gates = gated(tmp_path)
+    scored(subject, gates, runs_of(subject), tmp_path)
+    changed = [replace(gate, options={"text": "other"}) for gate in gates]
+    with pytest.raises(StaleError, match="as the agent file has it now"):
+        read_scores(subject, changed, tmp_path)
 
 
 LINE = {

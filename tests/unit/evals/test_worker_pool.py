@@ -272,6 +272,20 @@ def test_a_misspelt_function_is_told_with_the_nearest(tmp_path: Path) -> None:
         run_cases(pool, cases_of(["a"]), tmp_path / "out", info_of(1), RunOptions())
 
 
+def test_bytecode_of_installed_dependencies_is_used(tmp_path: Path) -> None:
+    """What lies in site-packages, also of an environment within the repository, is compiled once."""
+    packages = tmp_path / ".venv/lib/python3/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "dependency.py").write_text("word = 'yes'\n")
+    source = f"import sys\nsys.dont_write_bytecode = False\nsys.path.append({str(packages)!r})\n"
+    _, runs = ask_function(
+        tmp_path, f"{source}from dependency import word\ndef answer(x): return word\n", ["a"]
+    )
+    assert runs["c0"].output == "yes"
+    assert list((packages / "__pycache__").iterdir())
+    assert not (tmp_path / "__pycache__").exists()
+
+
 def test_stale_bytecode_of_the_agent_is_never_run(tmp_path: Path) -> None:
     """An edit that keeps size and time is run as it is now, and nothing is left beside the agent's files."""
     (tmp_path / "helper.py").write_text("def word(): return 'old'\n")

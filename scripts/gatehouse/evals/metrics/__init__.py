@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
+from gatehouse.agent.digest import canonical, sha256
 from gatehouse.errors import UserError
 from gatehouse.evals.metrics import budgets, text, tools
 from gatehouse.evals.metrics.base import OptionError
@@ -31,6 +32,12 @@ class Gate:
     threshold: float | None
     floor: Literal["value", "interval"] = "value"
     implied: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """What a score of this metric depends on beside agent and case: its version and its options."""
+        return sha256(canonical([self.metric.version, dict(self.options)]))
 
     def holds(self, value: float) -> bool:
         """Whether a value, of one case or of all, is on the good side of the threshold."""
@@ -74,7 +81,8 @@ def gates_of(agent: Agent, thresholds: Mapping[str, float] | None = None) -> lis
         except OptionError as error:
             problems.append(agent.problem("evals", "metrics", name, message=f'metric "{name}": {error}'))
             continue
-        gates.append(Gate(metric, score, threshold, setting.floor if setting else "value"))
+        options = setting.options if setting else {}
+        gates.append(Gate(metric, score, threshold, setting.floor if setting else "value", options=options))
     if problems:
         raise UserError(*problems)
     implied = [m for m in known.values() if m.name not in settings and m.implied(agent)]

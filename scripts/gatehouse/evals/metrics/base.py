@@ -33,6 +33,7 @@ class Metric:
 
     `aggregate` is how the cases' values become one; `direction` says which side of the threshold is good.
     `needs` is what a case or the agent file has to hold, `reports` what an agent's reply has to.
+    `of_answer` is whether it looks at what the agent answered or did, and not only at what that took.
     An implied metric joins a gate by itself, where `implied` finds that the agent file asks for it.
     """
 
@@ -45,6 +46,7 @@ class Metric:
     unit: str = ""
     needs: str = ""
     reports: str = ""
+    of_answer: bool = True
     options: tuple[str, ...] = ()
     implied: Callable[[Agent], bool] = field(default=lambda _agent: False)
     version: int = 1

@@ -64,6 +64,7 @@ METRICS = [
         "No run takes more loops than budgets.max_iterations.",
         _within("max_iterations", _max_iterations, lambda run: run.iterations),
         needs="budgets.max_iterations",
+        of_answer=False,
         reports="`iterations`",
         implied=lambda agent: agent.budgets.max_iterations is not None,
     ),
@@ -73,6 +74,7 @@ METRICS = [
         "No run takes more tokens than budgets.max_tokens_per_run.",
         _within("max_tokens_per_run", _max_tokens, tokens),
         needs="budgets.max_tokens_per_run",
+        of_answer=False,
         reports="`usage`",
         implied=lambda agent: agent.budgets.max_tokens_per_run is not None,
     ),
@@ -81,6 +83,7 @@ METRICS = [
         "quality",
         "The share of runs that the agent itself failed: crash, hang, garbage.",
         _error_rate,
+        of_answer=False,
         direction="lower",
     ),
     Metric(

@@ -79,7 +79,7 @@ def _contains(options: Mapping[str, Any], _agent: Agent) -> Scorer:
     texts = _texts(options)
 
     def score(case: Case, run: Run) -> Score | None:
-        wanted = texts or ([] if case.expected is None else [as_text(case.expected)])
+        wanted = texts or ([as_text(case.expected)] if case.expected not in (None, "") else [])
         if not wanted:
             return None
         output = as_text(run.output).casefold()
