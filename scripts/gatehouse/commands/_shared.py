@@ -216,9 +216,10 @@ def runs_for(agent: Agent, runs: tuple[str, ...], folder: Path, *, only: bool) -
     own = [file for file in files if _says_it_is_of(file, agent.name)]
     files = own or (files if only else [])
     if not files:
+        shown = [path for path in runs if not Path(path).is_absolute()]  # a runner's own paths say nothing
+        where = f" in {', '.join(shown)}" if shown else ""
         raise StaleError(
-            f"No runs of {agent.name} were found in {', '.join(runs)}: "
-            "it was not run, or its results were lost."
+            f"No runs of {agent.name} were found{where}: it was not run, or its results were lost."
         )
     return files
 
