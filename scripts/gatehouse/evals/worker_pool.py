@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from gatehouse.agent.interpreter import check_version
 from gatehouse.agent.protocol import Fault, MalformedError, Run
 from gatehouse.errors import GatehouseError, InfrastructureError, Problem, UserError
+from gatehouse.evals.run_files import writing
 from gatehouse.evals.worker import BLOCKED, MAX_REPLY, Answer, Call, Trial, Worker
 from gatehouse.github.escape import plain
 
@@ -83,17 +85,19 @@ class PrintLog:
 
     def clear(self) -> None:
         """What an earlier run printed is not this one's."""
-        self.path.unlink(missing_ok=True)
+        with writing(self.path.parent):
+            self.path.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
-        """Keep what there is room for."""
+        """Keep what there is room for; on a full disk the answers count, not what was printed beside them."""
         self._end = (self._end + data[-TAIL_BYTES:])[-TAIL_BYTES:]
         if self._left > 0:
-            self._file = self._file or self.path.open("wb", buffering=0)
-            self._file.write(data[: self._left])
+            with suppress(OSError):
+                self._file = self._file or self.path.open("wb", buffering=0)
+                self._file.write(data[: self._left])
+                if self._left <= len(data):
+                    self._file.write(b"\n[what the agent printed after this is left out]\n")
             self._left -= len(data)
-            if self._left <= 0:
-                self._file.write(b"\n[what the agent printed after this is left out]\n")
 
     def tail(self, lines: int) -> str:
         """The last lines, harmless for a terminal."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from gatehouse.errors import GatehouseError, Problem, UserError
-from gatehouse.github.escape import command, data, plain
+from gatehouse.github.escape import command, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,20 +72,12 @@ def append_summary(markdown: str) -> None:
     _append(path, text)
 
 
-def mask(secret: str) -> None:
-    """Have the runner replace a secret by *** in everything it logs from now on, each line for itself."""
-    if in_actions():
-        for line in filter(str.strip, secret.splitlines()):
-            print(f"::add-mask::{data(line)}", flush=True)  # noqa: T201 a workflow command
-
-
 def annotate(
     level: Literal["error", "warning", "notice"],
     message: str,
     *,
     file: str = "",
     line: int = 0,
-    end_line: int = 0,
     title: str = "",
 ) -> None:
     """Show a message at a line of a file, in Actions as an annotation, elsewhere as a line of text.
@@ -101,7 +93,7 @@ def annotate(
     shown = plain(message, _MESSAGE_LIMIT)
     if _annotated[level] == ANNOTATIONS:
         shown += f"\nGitHub shows {ANNOTATIONS} annotations of a kind: any more of these are in the log only."
-    properties: dict[str, str | int] = {"file": file, "line": line, "endLine": end_line, "title": title}
+    properties: dict[str, str | int] = {"file": file, "line": line, "title": title}
     print(command(level, shown, **properties), flush=True)  # noqa: T201 a workflow command
 
 

@@ -1,4 +1,4 @@
-"""`gatehouse.github.runner`: outputs, summary, masks, annotations, untrusted text in the log."""
+"""`gatehouse.github.runner`: outputs, summary, annotations, untrusted text in the log."""
 
 from __future__ import annotations
 
@@ -82,10 +82,9 @@ def test_lone_surrogates_do_not_stop_an_output(tmp_path: Path, monkeypatch: pyte
 
 
 def test_nothing_is_written_outside_actions(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without the runner's variables outputs, summary and masks do nothing."""
+    """Without the runner's variables outputs and summary do nothing."""
     runner.set_outputs({"a": "1"})
     runner.append_summary("x")
-    runner.mask("secret")
     assert capsys.readouterr() == ("", "")
 
 
@@ -111,13 +110,6 @@ def test_a_summary_that_just_fits_is_whole(tmp_path: Path, monkeypatch: pytest.M
     assert path.read_text() == "x" * (2**20 - 1) + "\n"
 
 
-@pytest.mark.usefixtures("in_actions")
-def test_every_line_of_a_secret_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
-    """A secret is masked as it is, line by line; blank lines, which would mask everything, are not."""
-    runner.mask("top%secret\n\nsecond line\n")
-    assert capsys.readouterr().out == "::add-mask::top%25secret\n::add-mask::second line\n"
-
-
 def test_annotations_are_plain_lines_outside_actions(capsys: pytest.CaptureFixture[str]) -> None:
     """Outside Actions an annotation is a line that names file and line."""
     runner.annotate("error", "wrong", file="a.py", line=3, title="T")
@@ -129,12 +121,12 @@ def test_annotations_are_plain_lines_outside_actions(capsys: pytest.CaptureFixtu
 def test_ten_annotations_of_a_kind(capsys: pytest.CaptureFixture[str]) -> None:
     """The tenth of a kind says where the rest is, which stays in the log; other kinds count apart."""
     for number in range(12):
-        runner.annotate("error", f"e{number}", file="a.py", line=number + 1, end_line=99)
+        runner.annotate("error", f"e{number}", file="a.py", line=number + 1)
     runner.annotate("warning", "w")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "::error file=a.py,line=1,endLine=99::e0"
+    assert lines[0] == "::error file=a.py,line=1::e0"
     assert sum(line.startswith("::error") for line in lines) == 10
-    assert lines[9].startswith("::error file=a.py,line=10,endLine=99::e9%0AGitHub shows 10")
+    assert lines[9].startswith("::error file=a.py,line=10::e9%0AGitHub shows 10")
     assert lines[10:12] == ["error: a.py:11: e10", "error: a.py:12: e11"]
     assert lines[12] == "::warning::w"
 
