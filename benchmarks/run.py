@@ -1,7 +1,8 @@
 """How long `gatehouse run` takes beside the limit N x latency / concurrency, in CPU a case, and in memory.
 
-    go build -o /tmp/stub benchmarks/stub_model.go
-    .venv/bin/python benchmarks/run.py --stub /tmp/stub
+    make bench
+    npm install --prefix /tmp/peer promptfoo node@22
+    PATH=/tmp/peer/node_modules/.bin:$PATH make bench ARGS="--promptfoo promptfoo"
 
 Each figure is of the whole process, interpreter start included, the median of `--rounds`. CPU a case is the
 difference between a long and a short run, both processes together, so that starting does not count.
@@ -112,18 +113,71 @@ def compare(target: str, url: str, cases: int, concurrency: int, rounds: int) ->
     )
 
 
+def beside_promptfoo(promptfoo: str, url: str, cases: int, concurrency: int, rounds: int) -> None:
+    """Print the times of the same questions, asked and compared by promptfoo and by our gate, in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, "chat", url, cases)
+        tests = [
+            {"vars": {"q": f"Question {i}"}, "assert": [{"type": "equals", "value": f"A{i}"}]}
+            for i in range(cases)
+        ]
+        provider = {"id": "openai:chat:stub-1", "config": {"apiBaseUrl": url, "apiKey": "benchmark"}}
+        config = {"prompts": ["{{q}}"], "providers": [provider], "tests": tests}
+        (folder / "promptfoo.json").write_text(json.dumps(config))
+        options = ["--no-cache", "--no-table", "--no-progress-bar", "--no-write", "-o", "theirs.json"]
+        theirs_command = [promptfoo, "eval", "-c", "promptfoo.json", "-j", str(concurrency), *options]
+        ours_command = [sys.executable, "-I", "-m", "gatehouse", "eval-gate", "--agent", "agent.yaml"]
+        ours_command += ["--dataset", "golden.jsonl", "--threshold", "exact_match=1"]
+        ours_command += ["--concurrency", str(concurrency)]
+        quiet = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "PROMPTFOO_DISABLE_UPDATE": "1"}
+        environment = os.environ | quiet | {"PROMPTFOO_CONFIG_DIR": str(folder / "config")}
+        theirs, ours = [], []
+        for _ in range(rounds):
+            theirs.append(clock(theirs_command, folder, environment))
+            passed = json.loads((folder / "theirs.json").read_text())["results"]["stats"]["successes"]
+            assert passed == cases, f"promptfoo: {passed} of {cases} passed"
+            shutil.rmtree(folder / ".gatehouse", ignore_errors=True)
+            ours.append(clock(ours_command, folder, environment))
+    print(
+        f"promptfoo {cases:5} at {concurrency:3}: {median(theirs):6.2f} s, eval-gate {median(ours):6.2f} s, "
+        f"ratio {median(theirs) / median(ours):.2f}",
+        flush=True,
+    )
+
+
+def clock(command: list[str], folder: Path, environment: dict[str, str]) -> float:
+    """Seconds that a command takes; it has to succeed."""
+    started = perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()[-2000:]
+    return perf_counter() - started
+
+
+def built_stub(folder: str) -> str:
+    """The stub model, built from its source beside this file."""
+    stub = str(Path(folder) / "stub")
+    subprocess.run(["go", "build", "-o", stub, str(Path(__file__).with_name("stub_model.go"))], check=True)
+    return stub
+
+
 def main() -> None:
-    """Every target at the sizes that its goal names."""
+    """Every target at the sizes that its goal names, and a peer where one is given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stub", required=True, help="stub_model.go, built")
+    parser.add_argument("--promptfoo", help="the peer's program: measured beside us, in turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--target", choices=FUNCTIONS, action="append", help="default: all")
     options = parser.parse_args()
     os.environ["OPENAI_API_KEY"] = "benchmark"
     os.environ["NO_PROXY"] = "127.0.0.1"
-    with subprocess.Popen([options.stub], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stub:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [built_stub(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as stub,
+    ):
         assert stub.stdin
         assert stub.stdout
         url = stub.stdout.readline().strip()
@@ -131,6 +185,10 @@ def main() -> None:
             compare(target, url, 500, 16, options.rounds)
             compare(target, url, 2_000, 64, options.rounds)
             compare(target, url, 20_000, 64, 1)
+        if options.promptfoo:
+            program = shutil.which(options.promptfoo) or parser.error(f"no program {options.promptfoo}")
+            beside_promptfoo(program, url, 500, 16, options.rounds)
+            beside_promptfoo(program, url, 2_000, 64, options.rounds)
         stub.stdin.close()
 
 
