@@ -239,6 +239,7 @@ BAD: dict[str, tuple[str | bytes, int, str]] = {
     "a boolean for a number": (SMALL + METRICS + "yes\n", 10, "a boolean (true)"),
     "a name with capitals": (swap("small", "Small"), 2, "it starts with a letter or digit"),
     "a name with a line end": (swap("name: small", 'name: "small\\n"'), 2, "Up to 64 of"),
+    "a name of our own file": (swap("small", "scorecard.json"), 2, "is no file of the scorecard"),
     "a name with ..": (swap("small", "s..l"), 2, 'has no ".."'),
     "a name that ends in a dot": (swap("small", "small."), 2, "Up to 64 of"),
     "a long name": (swap("small", "s" * 65), 2, "Up to 64 of"),
