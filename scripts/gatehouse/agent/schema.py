@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -51,6 +51,13 @@ def validator(name: str) -> Draft202012Validator:
 
     text = files("gatehouse").joinpath("schemas", f"{name}.schema.json").read_text(encoding="utf-8")
     return Draft202012Validator(json.loads(text))
+
+
+def is_agent_name(name: Any) -> bool:
+    """Whether an agent may have this name."""
+    whole = validator("agent")
+    keys = cast("dict[str, Any]", whole.schema)["properties"]["agent"]["properties"]
+    return whole.evolve(schema=keys["name"]).is_valid(name)
 
 
 def faults(data: Any, name: str, *, yaml: bool = False) -> Iterator[Fault]:

@@ -157,11 +157,12 @@ def rough_name(path: str) -> str:
     """A name for an agent whose file may not load: what the file says where that much can be read."""
     import re  # noqa: PLC0415 beside its one use
 
+    from gatehouse.agent.schema import is_agent_name  # noqa: PLC0415 as above
     from gatehouse.agent.source import decode, parse_yaml, read_file  # noqa: PLC0415 as above
 
     with suppress(ValueError, TypeError, KeyError):
         name = parse_yaml(decode(read_file(Path.cwd(), path), path), path).data["agent"]["name"]
-        if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) and ".." not in name:
+        if is_agent_name(name):
             return str(name)
     return re.sub(r"[^a-z0-9._-]+", "-", Path(path).stem.lower()).strip("-.") or "agent"
 

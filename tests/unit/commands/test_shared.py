@@ -104,6 +104,7 @@ def test_a_pattern_that_names_nothing(folder: Path, pattern: str) -> None:
         ("agent: {name: triage, unknown: 1}", "triage"),
         ("agent: {name: ../../etc}", "my-agent.v2"),
         ("agent: {name: a..b}", "my-agent.v2"),
+        ("agent: {name: scorecard.json}", "my-agent.v2"),
         ("agent: {name: [x]}", "my-agent.v2"),
         ("agent: [", "my-agent.v2"),
         ("agent: 5", "my-agent.v2"),
