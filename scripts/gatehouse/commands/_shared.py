@@ -17,7 +17,7 @@ from gatehouse.cli import Lines
 from gatehouse.errors import Exit, GatehouseError, InfrastructureError, State, UserError
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import Gate, gates_of
-from gatehouse.evals.results import OUT, StaleError, Subject, find_runs, write_json
+from gatehouse.evals.results import OUT, SCHEMA, StaleError, Subject, find_runs, write_json
 from gatehouse.github.event import current_commit
 from gatehouse.github.runner import annotate, in_actions, set_outputs, show_error
 
@@ -241,21 +241,23 @@ EMPTY: dict[str, dict[str, Any]] = {
 """The verdict files, and what is in one of a gate that found nothing out."""
 
 
+def no_verdict(file: str, name: str, path: str, reason: str, code: Exit) -> dict[str, Any]:
+    """What stands in a verdict file where there is no verdict, so that the scorecard can say why."""
+    return {
+        "schema": SCHEMA,
+        "agent": {"name": name, "version": None, "digest": None, "path": path},
+        "dataset": None,
+        "commit": current_commit(Path.cwd()),
+        "state": State.UNSCORED,
+        "reason": reason,
+        "exit_code": code,
+        **EMPTY[file],
+    }
+
+
 def leave(folder: Path, file: str, name: str, path: str, error: GatehouseError) -> None:
-    """Write a verdict file that says why there is no verdict, so that the scorecard can say it."""
-    write_json(
-        folder / file,
-        {
-            "schema": 1,
-            "agent": {"name": name, "version": None, "digest": None, "path": path},
-            "dataset": None,
-            "commit": current_commit(Path.cwd()),
-            "state": State.UNSCORED,
-            "reason": first_lines(error),
-            "exit_code": error.code,
-            **EMPTY[file],
-        },
-    )
+    """Write a verdict file that says why there is no verdict."""
+    write_json(folder / file, no_verdict(file, name, path, first_lines(error), error.code))
 
 
 def first_lines(error: GatehouseError) -> str:
@@ -279,7 +281,6 @@ class Result:
     state: State
     reason: str
     code: Exit
-    error: GatehouseError | None = None
 
 
 Work = Callable[[Agent, Path, bool], tuple[State, str]]
@@ -294,19 +295,17 @@ def each_agent(agents: tuple[str, ...], out: Path | None, file: str, work: Work)
     files = agent_files(agents)
     if out and len(files) > 1:
         raise UserError(f"--out is the folder of one agent, and there are {len(files)}: {', '.join(files)}.")
-    require_unique(files)
+    names = require_unique(files)
     refuse_committed(out or OUT)
-    for path in files if file else ():
+    for name, path in names.items() if file else ():
         # Until its verdict is there, an agent has none: not an old one, and not none at all, which would be
         # no news in the scorecard where the stage is killed on its way through several agents.
-        name = rough_name(path)
         leave(folder_of(name, out), file, name, path, InfrastructureError("the gate was broken off"))
-    return [_one(path, out, file, work, only=len(files) == 1) for path in files]
+    only = len(files) == 1
+    return [_one(name, path, folder_of(name, out), file, work, only=only) for name, path in names.items()]
 
 
-def _one(path: str, out: Path | None, file: str, work: Work, *, only: bool) -> Result:
-    name = rough_name(path)
-    folder = folder_of(name, out)
+def _one(name: str, path: str, folder: Path, file: str, work: Work, *, only: bool) -> Result:
     try:
         agent = load_agent(path)
         for warning in agent.warnings:
@@ -318,7 +317,7 @@ def _one(path: str, out: Path | None, file: str, work: Work, *, only: bool) -> R
         if file:
             with suppress(InfrastructureError):  # where nothing can be written, that is what was just shown
                 leave(folder, file, name, path, error)
-        return Result(name, State.UNSCORED, first_lines(error), error.code, error)
+        return Result(name, State.UNSCORED, first_lines(error), error.code)
     return Result(name, state, reason, state.exit_code(on_inconclusive=agent.evals.on_inconclusive))
 
 
@@ -339,18 +338,18 @@ def refuse_committed(folder: Path) -> None:
         )
 
 
-def require_unique(files: list[str]) -> None:
-    """Raise UserError where two agent files share a name: their results would lie in one folder."""
+def require_unique(files: list[str]) -> dict[str, str]:
+    """The agent files by name; raises UserError where two share one, and so the folder of their results."""
     named: dict[str, str] = {}
     problems = []
     for path in files:
-        other = named.setdefault(rough_name(path), path)
+        name = rough_name(path)
+        other = named.setdefault(name, path)
         if other != path:
-            problems.append(
-                f"{path} and {other} are both named {rough_name(path)}: name the one to gate with --agent."
-            )
+            problems.append(f"{path} and {other} are both named {name}: name the one to gate with --agent.")
     if problems:
         raise UserError(*problems)
+    return named
 
 
 def exit_code(results: list[Result]) -> Exit:

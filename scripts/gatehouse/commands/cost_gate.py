@@ -21,9 +21,8 @@ from gatehouse.commands._shared import (
 from gatehouse.costs.budget import judge_costs
 from gatehouse.costs.prices import add_up
 from gatehouse.errors import InfrastructureError, State
-from gatehouse.evals.assess import header
 from gatehouse.evals.metrics import gates_of
-from gatehouse.evals.results import OUT, StaleError, read_json, runs_of, write_json
+from gatehouse.evals.results import OUT, SCHEMA, UNREADABLE, StaleError, read_json, runs_of, write_json
 from gatehouse.github.runner import say
 from gatehouse.report.scorecard import Card, terminal
 
@@ -88,7 +87,7 @@ def cost_gate(
             if max_per_resolved is None
             else max_per_resolved,
         )
-        cost = header(subject) | verdict.to_json() | {"by_model": costs.to_json()}
+        cost = {"schema": SCHEMA, **subject.header(), **verdict.to_json(), "by_model": costs.to_json()}
         write_json(folder / "cost.json", cost)
         say(terminal([Card(agent.name, None, cost, gates=("cost",))]))
         return verdict.state, verdict.reason
@@ -139,7 +138,7 @@ class Gated:
                 resolved=None if resolved is None or data["state"] == State.UNSCORED else int(resolved),
                 of=(data["agent"]["digest"], dataset and dataset["digest"], data.get("commit")),
             )
-        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise StaleError(f"{path}: malformed ({error}). Run the eval gate again.") from None
 
     def resolved_of(self, subject: Subject) -> int | None:

@@ -23,7 +23,7 @@ from gatehouse.commands._shared import (
     out_option,
     subject_of,
 )
-from gatehouse.errors import InfrastructureError, State, UserError
+from gatehouse.errors import Exit, InfrastructureError, State, UserError
 from gatehouse.evals.results import MAX_REPEATS, Subject
 from gatehouse.evals.run_files import RunFiles, drop_verdicts, locked, writing
 from gatehouse.github.runner import in_actions, say, set_outputs
@@ -106,10 +106,8 @@ def run_agent(
     agent, golden = subject.agent, subject.golden
     options = RunOptions(concurrency, case_deadline, run_deadline)
     info = RunInfo(
-        agent={"name": agent.name, "version": agent.version, "digest": agent.digest, "path": agent.path},
-        dataset={"path": golden.path, "digest": golden.digest, "cases": len(golden)},
+        **subject.header(),
         repeats=repeats,
-        commit=subject.commit,
         options={"case_deadline_s": case_deadline},
     )
     keys = keys_of(os.environ)
@@ -217,6 +215,6 @@ def run(agents: tuple[str, ...], dataset: str | None, out: Path | None, **option
         return State.PASS, "run"
 
     results = each_agent(agents, out, "", work)
-    complete = all(result.error is None for result in results)
+    complete = all(result.code is Exit.PASS for result in results)
     set_outputs({"out": str(folders[-1]) if folders else "", "complete": complete})
     click.get_current_context().exit(exit_code(results))

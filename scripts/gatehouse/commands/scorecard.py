@@ -13,9 +13,9 @@ import click
 from gatehouse.agent.definition import load_agent
 from gatehouse.agent.source import RefusedError, check_file, locate
 from gatehouse.cli import Lines
-from gatehouse.commands._shared import out_option, refuse_committed
+from gatehouse.commands._shared import no_verdict, out_option, refuse_committed
 from gatehouse.errors import Exit, InfrastructureError, State, UserError
-from gatehouse.evals.results import OUT, StaleError, read_json, write_json
+from gatehouse.evals.results import OUT, SCHEMA, UNREADABLE, StaleError, read_json, write_json
 from gatehouse.evals.run_files import writing
 from gatehouse.github.event import Event, current_commit
 from gatehouse.github.runner import annotate, append_summary, in_actions, say, set_outputs
@@ -82,7 +82,7 @@ def scorecard(out: Path | None, to: tuple[str, ...], author: str | None, key: st
         except InfrastructureError as error:
             failure = error
     data = {
-        "schema": 1,
+        "schema": SCHEMA,
         "state": state_of(cards),
         "commit": head,
         "comment": url,
@@ -127,17 +127,9 @@ def _read(path: Path, commit: str | None) -> dict[str, Any] | None:
         card = Card(data["agent"]["name"], **{"eval": None, "cost": None, gate: data}, gates=(gate,))
         markdown([card]), terminal([card])  # what cannot be shown is malformed
         _check_current(data, path, commit)
-    except (StaleError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (StaleError, *UNREADABLE) as error:
         reason = str(error) if isinstance(error, StaleError) else f"{path} is malformed ({error})"
-        return {
-            "agent": {"name": path.parent.name, "path": "", "digest": None},
-            "state": State.UNSCORED,
-            "reason": reason,
-            "metrics": [],
-            "failing": 0,
-            "failing_cases": [],
-            "by_model": [],
-        }
+        return no_verdict(path.name, path.parent.name, "", reason, Exit.UNSCORED)
     return data
 
 

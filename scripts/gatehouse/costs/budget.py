@@ -10,8 +10,6 @@ from gatehouse.errors import State, plain_number
 if TYPE_CHECKING:
     from gatehouse.costs.prices import Costs
 
-COST_SCHEMA = 1
-
 
 @dataclass(frozen=True, slots=True)
 class Limit:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.evals.metrics.text import as_text
-from gatehouse.evals.results import runs_of
+from gatehouse.evals.results import SCHEMA, runs_of
 from gatehouse.evals.verdict import judge, judge_critical, overall
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from gatehouse.agent.protocol import Run, ToolCall
     from gatehouse.evals.metrics import Gate
     from gatehouse.evals.results import Subject
-    from gatehouse.evals.score import Scores
+    from gatehouse.evals.score import Scores, Tally
+    from gatehouse.evals.verdict import MetricVerdict
 
-EVAL_SCHEMA = 1
 SHOWN_CASES = 100
 """Failing cases that `eval.json` carries with their texts; the rest are counted."""
 SHOWN_CHARACTERS = 4000
@@ -62,18 +62,7 @@ def assess(
             critical_unscored += [case.id] * case.critical
         elif not any(tally.faults[slot] for tally in tallies.values()):
             resolved += 1
-    rows = [
-        judge(
-            gate,
-            [v for v in map(tallies[gate.metric.name].value, range(len(golden))) if v is not None],
-            unscored=sum(tallies[gate.metric.name].unscored),
-            skipped=_skipped(scores, gate, len(golden)),
-            max_unscored=subject.agent.evals.max_unscored,
-            why_unscored=tallies[gate.metric.name].why_unscored,
-        )
-        for gate in gates
-        if gate.metric.kind != "cost"
-    ]
+    rows = [_row(subject, gate, tallies[gate.metric.name]) for gate in gates]
     row = judge_critical(critical, critical_failed, critical_unscored)
     counts = scores.info["runs"]
     verdict = overall(
@@ -83,7 +72,9 @@ def assess(
         str(scores.info.get("first_fault", "")),
     )
     failing.sort(key=lambda f: f.gravity)
-    return header(subject) | {
+    return {
+        "schema": SCHEMA,
+        **subject.header(),
         **verdict.to_json(),
         "repeats": scores.info["repeats"],
         "cases": len(golden),
@@ -98,20 +89,19 @@ def assess(
     }
 
 
-def header(subject: Subject) -> dict[str, Any]:
-    """The keys with which every verdict file says what it is of."""
-    agent, golden = subject.agent, subject.golden
-    return {
-        "schema": EVAL_SCHEMA,
-        "agent": {"name": agent.name, "version": agent.version, "digest": agent.digest, "path": agent.path},
-        "dataset": {"path": golden.path, "digest": golden.digest, "cases": len(golden)},
-        "commit": subject.commit,
-    }
-
-
-def _skipped(scores: Scores, gate: Gate, cases: int) -> int:
-    tally = scores.tallies[gate.metric.name]
-    return sum(not tally.unscored[slot] and not tally.scored[slot] for slot in range(cases))
+def _row(subject: Subject, gate: Gate, tally: Tally) -> MetricVerdict:
+    """One metric judged; a case without a value that is not unscored has nothing that it could measure."""
+    cases = len(subject.golden)
+    values = [value for value in map(tally.value, range(cases)) if value is not None]
+    unscored = sum(tally.unscored)
+    return judge(
+        gate,
+        values,
+        unscored=unscored,
+        skipped=cases - unscored - len(values),
+        max_unscored=subject.agent.evals.max_unscored,
+        why_unscored=tally.why_unscored,
+    )
 
 
 def _details(

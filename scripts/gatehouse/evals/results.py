@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from gatehouse.evals.dataset import GoldenSet
 
 SCHEMA = 1
-"""The newest version of a results file that this code reads."""
+"""The version of the results files that this code writes, and the newest that it reads."""
+UNREADABLE = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, OSError, RecursionError)
+"""What a file can cause that is not what it should be."""
 OUT = Path(".gatehouse")
 """The folder of all results, one folder for each agent in it."""
 
@@ -37,12 +39,26 @@ class Subject:
     golden: GoldenSet
     commit: str | None
 
-    def check(self, info: RunInfo, path: Path) -> None:
-        """Raise StaleError where `info`, read from `path`, is of something else."""
+    def header(self) -> dict[str, Any]:
+        """The keys with which every results file says what it is of."""
+        agent, golden = self.agent, self.golden
+        return {
+            "agent": {
+                "name": agent.name,
+                "version": agent.version,
+                "digest": agent.digest,
+                "path": agent.path,
+            },
+            "dataset": {"path": golden.path, "digest": golden.digest, "cases": len(golden)},
+            "commit": self.commit,
+        }
+
+    def check(self, agent: dict[str, Any], dataset: dict[str, Any], commit: str | None, path: Path) -> None:
+        """Raise StaleError where the header of `path` is of something else."""
         for what, theirs, ours in (
-            ("agent", info.agent["digest"], self.agent.digest),
-            ("golden set", info.dataset["digest"], self.golden.digest),
-            ("commit", info.commit, self.commit),
+            ("agent", agent["digest"], self.agent.digest),
+            ("golden set", dataset["digest"], self.golden.digest),
+            ("commit", commit, self.commit),
         ):
             if theirs != ours and (what != "commit" or ours):
                 raise StaleError(
@@ -82,11 +98,12 @@ def runs_of(subject: Subject, files: Sequence[Path]) -> tuple[int, Iterator[Run]
     infos = []
     for file in files:
         try:
-            infos.append(RunInfo.read(file.with_name("run.json")))
+            info = RunInfo.read(file.with_name("run.json"))
         except (MalformedError, OSError) as error:
             raise StaleError(f"{file.with_name('run.json')}: {_why(error)}. Run the agent again.") from None
-        subject.check(infos[-1], file)
-        if not (infos[-1].failure or file.exists()):
+        subject.check(info.agent, info.dataset, info.commit, file)
+        infos.append(info)
+        if not (info.failure or file.exists()):
             raise StaleError(f"{file}: missing. Run the agent again.")
     files = [file for file in files if file.exists() and file.stat().st_size]
     if not files:

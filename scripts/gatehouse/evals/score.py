@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.protocol import MAX_SECONDS
-from gatehouse.evals.results import StaleError, failure_of, read_json, write_json
+from gatehouse.evals.results import SCHEMA, UNREADABLE, StaleError, failure_of, read_json, write_json
 from gatehouse.evals.run_files import writing
 from gatehouse.evals.statistics import quantile
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from gatehouse.evals.metrics.base import Score
     from gatehouse.evals.results import Subject
 
-SCORES_SCHEMA = 1
-UNREADABLE = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, OSError, RecursionError)
-"""What a file can cause that is not what it should be."""
 STATES = ("scored", "skipped", "fault", "unscored")
 
 
@@ -71,18 +68,8 @@ def write_scores(
     write_json(
         out / "scores.json",
         {
-            "schema": SCORES_SCHEMA,
-            "agent": {
-                "name": subject.agent.name,
-                "version": subject.agent.version,
-                "digest": subject.agent.digest,
-            },
-            "dataset": {
-                "path": subject.golden.path,
-                "digest": subject.golden.digest,
-                "cases": len(subject.golden),
-            },
-            "commit": subject.commit,
+            "schema": SCHEMA,
+            **subject.header(),
             "repeats": repeats,
             "run_files": [str(file) for file in files],
             "runs": counts,
@@ -196,7 +183,7 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
     info = read_json(out / "scores.json")
     scores = Scores(info)
     try:
-        _check(subject, info, out / "scores.json")
+        subject.check(info["agent"], info["dataset"], info.get("commit"), out / "scores.json")
         missing = [g.metric.name for g in gates if _method(info, g.metric.name) != g.method]
         if missing:
             raise StaleError(
@@ -234,9 +221,3 @@ def _count(info: dict[str, Any], key: str) -> int:
     if not isinstance(info[key], int) or isinstance(info[key], bool) or info[key] < (key == "repeats"):
         raise ValueError(f'"{key}" is not a count')
     return int(info[key])
-
-
-def _check(subject: Subject, info: dict[str, Any], path: Path) -> None:
-    from gatehouse.agent.protocol import RunInfo  # noqa: PLC0415 for one check
-
-    subject.check(RunInfo(agent=info["agent"], dataset=info["dataset"], commit=info.get("commit")), path)
