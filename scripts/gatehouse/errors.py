@@ -40,6 +40,14 @@ class State(StrEnum):
         return {State.FAIL: Exit.FAIL, State.UNSCORED: Exit.UNSCORED, State.PASS: Exit.PASS}[self]
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided and why; the reason is always shown."""
+
+    passed: bool
+    reason: str
+
+
 def plain_number(value: float, digits: int) -> str:
     """A number with that many digits that count, never as a power of ten: 0.0000123, not 1.23e-05."""
     text = f"{value:.{digits}g}"

@@ -27,10 +27,11 @@ _SECONDARY_WAIT = 60.0
 """Seconds that GitHub asks for after a rate limit that names no time."""
 
 _FORBIDDEN = """\
-The job's token may not do this. Give the job that runs this step:
+The job's token may not do this. Give the job that runs this step the permissions that its action's README
+names; for a comment or a pull request:
     permissions:
       contents: read
-      pull-requests: write  # creates, edits and deletes the scorecard comment
+      pull-requests: write
 A run for a fork's pull request has a read-only token whatever the job asks for: comment from a workflow
 that `workflow_run` starts on the default branch."""
 
@@ -114,6 +115,10 @@ class Api:
         """The JSON that answers a PATCH; raises ApiError, LostReplyError."""
         return self._json(self._send("PATCH", self._root + path, body=body))
 
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON that answers a PUT; raises ApiError, LostReplyError."""
+        return self._json(self._send("PUT", self._root + path, body=body))
+
     def delete(self, path: str) -> None:
         """Delete what is at `path`; raises ApiError (status 404: it was not there), LostReplyError."""
         self._send("DELETE", self._root + path)
@@ -134,18 +139,68 @@ class Api:
                 return
             url, query = self._same_origin("GET", url, following), {}
 
+    def download(self, path: str) -> bytes:
+        """The file at `path`, which GitHub hands out from another host by one redirect; raises ApiError.
+
+        The token does not go there: the address itself is the permission.
+        """
+        response = self._send("GET", self._root + path, elsewhere=True)
+        location = response.headers.get("location")
+        if not response.is_redirect or not location:
+            return response.content
+        with requests.Session() as plain_session:
+            plain_session.auth = _unsigned
+            plain_session.max_redirects = _REDIRECTS
+            told = f"GET {urlsplit(path).path}"
+            try:
+                found = plain_session.get(urljoin(response.url, location), timeout=_TIMEOUT)
+            except (requests.RequestException, OSError, ValueError) as error:
+                raise ApiError(told, None, f"{type(error).__name__} at the file's own host") from None
+        if not found.ok:
+            raise ApiError(told, found.status_code, "the file's own host refuses it")
+        return found.content
+
+    def upload(self, upload_url: str, name: str, content: bytes, content_type: str) -> Any:
+        """Attach a file to a release by its `upload_url`; the JSON of the asset.
+
+        Raises ApiError, also for an address that is not GitHub's own, and LostReplyError.
+        """
+        url = upload_url.partition("{")[0]  # a template: .../assets{?name,label}
+        host, own = urlsplit(url), urlsplit(self._root)
+        if _origin(url) != _origin(self._root) and (host.scheme, host.hostname, own.hostname) != (
+            "https",
+            "uploads.github.com",
+            "api.github.com",
+        ):
+            detail = f"the release's upload address is on another server: {plain(url, 200)}"
+            raise ApiError("POST release asset", None, detail)
+        return self._json(
+            self._send("POST", url, query={"name": name}, body=content, content_type=content_type)
+        )
+
     def _send(
-        self, method: str, url: str, *, query: dict[str, str | int] | None = None, body: Any = None
+        self,
+        method: str,
+        url: str,
+        *,
+        query: dict[str, str | int] | None = None,
+        body: Any = None,
+        content_type: str = "",
+        elsewhere: bool = False,
     ) -> requests.Response:
-        """The reply with a 2xx status, after what waiting and redirects it takes."""
+        """The reply with a 2xx status, after what waiting and redirects it takes.
+
+        `body` is sent as JSON, or as it is with `content_type`. With `elsewhere` a redirect to another server
+        is handed back.
+        """
         pause, redirects = 1.0, 0
         while True:
-            response, fault = self._once(method, url, query, body)
+            response, fault = self._once(method, url, query, body, content_type)
             if response is None or response.status_code >= 500:  # noqa: PLR2004 the class of server errors
                 if method != "GET":
                     raise LostReplyError(*self._told(method, url, response, fault), _LOST) from None
                 wait, pause = pause, pause * 2
-            elif response.ok and not response.is_redirect:
+            elif response.ok and (not response.is_redirect or (elsewhere and self._leads_away(response))):
                 return response
             elif (location := _redirect(method, response)) and redirects < _REDIRECTS:
                 url, query, redirects = self._same_origin(method, url, location), None, redirects + 1
@@ -165,12 +220,13 @@ class Api:
             self._sleep(wait)
 
     def _once(
-        self, method: str, url: str, query: dict[str, str | int] | None, body: Any
+        self, method: str, url: str, query: dict[str, str | int] | None, body: Any, content_type: str
     ) -> tuple[requests.Response | None, str]:
         """One request: the reply, or None and what went wrong."""
+        sent = {"data": body, "headers": {"Content-Type": content_type}} if content_type else {"json": body}
         try:
             response = self._session.request(
-                method, url, params=query, json=body, timeout=_TIMEOUT, allow_redirects=False
+                method, url, params=query, timeout=_TIMEOUT, allow_redirects=False, **sent
             )
         except ValueError:  # requests' own for an address that is none
             detail = f"not an address: {plain(self._root, 200)}"
@@ -212,10 +268,22 @@ class Api:
             raise ApiError(f"{method} {urlsplit(url).path}", None, detail)
         return absolute
 
+    def _leads_away(self, response: requests.Response) -> bool:
+        """Whether a redirect goes to another server, or to none."""
+        try:
+            return _origin(urljoin(response.url, response.headers["location"])) != _origin(self._root)
+        except ValueError:
+            return True
+
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._token:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+def _unsigned(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """No credentials, not even those of ~/.netrc."""
+    return request
 
 
 _LOST = "It may have been done or not: look before it is done again."

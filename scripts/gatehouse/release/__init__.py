@@ -1,0 +1,1 @@
+"""The package's way from develop to the index: versions, changelog, branches, built files, evidence."""
