@@ -1,6 +1,6 @@
 """Makes a fresh checkout runnable from Python, git and make: `tools/bootstrap.py run|dev|go|langcheck ...`.
 
-run        .venv with the package as a user gets it
+run        .venv with the package and what a rehearsal needs
 dev        .venv with the development tools too
 go         act and actionlint, in .tools/bin
 langcheck  GitHub's own validator of workflows, in .tools/langcheck.mjs
@@ -113,7 +113,13 @@ def make_venv(*, dev: bool) -> None:
     python = VENV / "bin" / "python"
     if python.exists() and any(is_current(stamp, value) for stamp in stamps):
         return
-    command = [uv(), "sync", "--quiet", "--frozen", *([] if dev else ["--no-dev", "--inexact"])]
+    command = [
+        uv(),
+        "sync",
+        "--quiet",
+        "--frozen",
+        *([] if dev else ["--no-dev", "--inexact", "--extra", "rehearse"]),
+    ]
     if not python.exists() and sys.version_info >= OLDEST_PYTHON:
         command += ["--python", sys.executable]
     print(f"Installing into .venv ({'with' if dev else 'without'} development tools) ...", flush=True)

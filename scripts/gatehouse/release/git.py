@@ -24,7 +24,7 @@ _TIMEOUT = 300
 
 
 class GitError(InfrastructureError):
-    """A call of git that failed; `stderr` is what it said."""
+    """A call of git that failed; `stderr` is all that it said."""
 
     def __init__(self, args: tuple[str, ...], stderr: str) -> None:
         self.stderr = stderr
@@ -89,7 +89,8 @@ class Git:
         except subprocess.TimeoutExpired:
             raise GitError(args, f"no end after {_TIMEOUT} s") from None
         if done.returncode:
-            said = (done.stderr or done.stdout).decode(errors="replace")
+            # Why a ref was refused stands on stdout, what the server said about it on stderr.
+            said = (done.stderr + done.stdout).decode(errors="replace")
             raise GitError(args, said.replace(self._token, "***") if self._token else said)
         return done.stdout.decode(errors="surrogateescape")
 

@@ -50,7 +50,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        sent = json.loads(body) if body else None
+        is_json = self.headers.get("Content-Type", "application/json") == "application/json"
+        sent = (json.loads(body) if is_json else body) if body else None
         self.server.requests.append((self.command, self.path, self.headers.get("Authorization") or "", sent))
         answer = self.server.answers.pop(0)
         if not answer.status:
@@ -64,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(raw)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = _handle  # noqa: N815 names that the base class calls
+    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _handle  # noqa: N815 names that the base class calls
 
 
 @pytest.fixture
@@ -353,3 +354,57 @@ def test_an_address_that_is_none(waits: list[float]) -> None:
     ):
         api.get("/x")
     assert len(waits) == 5
+
+
+def test_a_file_is_fetched_elsewhere_without_the_token(api: Api, server: Server) -> None:
+    """A download follows GitHub's redirect to the host of the file, where the token does not go."""
+    with Server() as other:
+        thread = threading.Thread(target=other.serve_forever, args=(0.01,))
+        thread.start()
+        server.answers = [Answer(302, None, {"Location": f"{other.url}/blob?sig=x"})]
+        other.answers = [Answer(200, "the file")]
+        assert api.download("/repos/a/b/actions/artifacts/1/zip") == b"the file"
+        other.shutdown()
+        thread.join()
+    assert [authorization for _, _, authorization, _ in server.requests] == [f"Bearer {TOKEN}"]
+    assert [authorization for _, _, authorization, _ in other.requests] == [""]
+
+
+def test_a_refused_file_is_an_error(api: Api, server: Server) -> None:
+    """A file whose own host refuses it is said to be missing, not taken for empty."""
+    with Server() as other:
+        thread = threading.Thread(target=other.serve_forever, args=(0.01,))
+        thread.start()
+        server.answers = [Answer(302, None, {"Location": f"{other.url}/blob"})]
+        other.answers = [Answer(403, "expired")]
+        with pytest.raises(ApiError, match="403"):
+            api.download("/repos/a/b/actions/artifacts/1/zip")
+        other.shutdown()
+        thread.join()
+
+
+def test_an_asset_is_uploaded_as_it_is(api: Api, server: Server) -> None:
+    """Bytes go out under their own type and name, to the template that the release names."""
+    server.answers = [Answer(201, {"id": 1})]
+    url = f"{server.url}/uploads/releases/1/assets{{?name,label}}"
+    assert api.upload(url, "a b.whl", b"PK\x00", "application/zip") == {"id": 1}
+    assert server.requests == [
+        ("POST", "/uploads/releases/1/assets?name=a+b.whl", f"Bearer {TOKEN}", b"PK\x00")
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://evil.example/x", "https://uploads.github.com.evil.example/x", "file:///x"]
+)
+def test_an_asset_goes_to_no_other_server(url: str, api: Api) -> None:
+    """An upload address on a server that is not GitHub's gets neither token nor file."""
+    with pytest.raises(ApiError, match="another server"):
+        api.upload(url, "a", b"x", "text/plain")
+
+
+def test_put_sends_json(api: Api, server: Server) -> None:
+    """PUT carries JSON, and a lost reply is told as such."""
+    server.answers = [Answer(200, {"merged": True}), Answer(0)]
+    assert api.put("/x", {"sha": "a"}) == {"merged": True}
+    with pytest.raises(LostReplyError):
+        api.put("/x", {})
