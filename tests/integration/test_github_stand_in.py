@@ -14,7 +14,7 @@ import requests
 from gatehouse.errors import InfrastructureError
 from gatehouse.rehearse.github import GitHub
 from gatehouse.rehearse.origin import run_git
-from gatehouse.rehearse.rest import MAX_COMMENT
+from gatehouse.rehearse.rest_comments import MAX_COMMENT
 from gatehouse.rehearse.spec import SpecError
 
 if TYPE_CHECKING:

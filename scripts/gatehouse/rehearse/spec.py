@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = Path(__file__).with_name("github_openapi.json")
 
+WITH_SLASHES = {"ref", "branch", "tag"}
+"""Path parameters that may hold a slash as it is, which the description has no way to say."""
+
 
 class SpecError(Exception):
     """A request or a reply that GitHub's description does not allow."""
@@ -27,7 +30,11 @@ class SpecError(Exception):
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of the description; `parameters` by (place, name), references resolved."""
+    """One operation of the description; `parameters` by (place, name), references resolved.
+
+    `uploads` says that it is on GitHub's other server, the one that takes files. `rank` is lower for a path
+    of more fixed text, which goes before one that a parameter could swallow.
+    """
 
     id: str
     method: str
@@ -35,16 +42,22 @@ class Operation:
     parameters: dict[tuple[str, str], dict[str, Any]]
     body: dict[str, Any] | None
     responses: dict[str, Any]
+    uploads: bool
+    rank: int
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request that follows the description; `path` and `query` hold values of the described types."""
+    """A request that follows the description; `path` and `query` hold values of the described types.
+
+    `body` is JSON's value, or bytes for a file; `headers` are by lower-case name.
+    """
 
     operation: Operation
     path: dict[str, Any]
     query: dict[str, Any]
     body: Any
+    headers: Mapping[str, str]
 
 
 class Spec:
@@ -60,12 +73,26 @@ class Spec:
             for template, methods in self._description["paths"].items()
             for method, item in methods.items()
         ]
+        self._operations.sort(key=lambda operation: operation.rank)
         self._cached = cache(self._compiled)
 
-    def request(self, method: str, path: str, query: Mapping[str, str], body: bytes) -> Call:
-        """The call that a request makes; raises SpecError, also for what the description does not list."""
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        uploads: bool = False,
+    ) -> Call:
+        """The call that a request makes; raises SpecError, also for what the description does not list.
+
+        `uploads` says that it was sent to the server that takes files.
+        """
         for operation in self._operations:
-            if operation.method == method and (found := operation.pattern.fullmatch(path)):
+            asked = (operation.method, operation.uploads)
+            if asked == (method, uploads) and (found := operation.pattern.fullmatch(path)):
                 break
         else:
             _refuse(f"{method} {path} is not among the described operations")
@@ -83,13 +110,14 @@ class Spec:
         for (place, name), parameter in operation.parameters.items():
             if parameter.get("required") and place in values and name not in values[place]:
                 _refuse(f'{what}: {place} parameter "{name}" is missing')
-        return Call(operation, values["path"], values["query"], self._body(operation, body, what))
+        content = self._body(operation, body, headers, what)
+        return Call(operation, values["path"], values["query"], content, headers)
 
     def reply(self, operation: Operation, status: int, body: Any) -> None:
         """Check a reply (body as JSON value, None for none).
 
-        An error status that the operation does not list is allowed (401, 429 and 5xx can meet any of them),
-        but it must carry GitHub's general error body. Raises SpecError.
+        An error status that the operation does not list, or not with a body, is allowed (401, 429 and 5xx can
+        meet any of them), but it must carry GitHub's general error body. Raises SpecError.
         """
         what = f"{operation.id}: reply {status}"
         described = operation.responses.get(str(status))
@@ -101,6 +129,8 @@ class Spec:
         content = self._resolved(described).get("content", {}).get("application/json")
         if content:
             self._check(content["schema"], body, what)
+        elif status >= HTTPStatus.BAD_REQUEST:
+            self._check({"$ref": "#/components/schemas/basic-error"}, body, what)
         elif body is not None:
             _refuse(f"{what} has a body where none is described")
 
@@ -137,7 +167,10 @@ class Spec:
     def _operation(self, template: str, method: str, item: dict[str, Any]) -> Operation:
         parameters = [self._resolved(parameter) for parameter in item.get("parameters", [])]
         parts = re.split(r"{(\w+)}", template)
-        pattern = "".join(f"(?P<{part}>[^/]+)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
+        pattern = "".join(
+            f"(?P<{part}>{'.+' if part in WITH_SLASHES else '[^/]+'})" if i % 2 else re.escape(part)
+            for i, part in enumerate(parts)
+        )
         return Operation(
             id=item["operationId"],
             method=method.upper(),
@@ -145,21 +178,27 @@ class Spec:
             parameters={(parameter["in"], parameter["name"]): parameter for parameter in parameters},
             body=self._resolved(item["requestBody"]) if "requestBody" in item else None,
             responses=item["responses"],
+            uploads="servers" in item,
+            rank=-len("".join(parts[::2])),
         )
 
-    def _body(self, operation: Operation, body: bytes, what: str) -> Any:
+    def _body(self, operation: Operation, body: bytes, headers: Mapping[str, str], what: str) -> Any:
         if operation.body is None:
             return _refuse(f"{what} takes no body") if body else None
+        if "application/json" not in operation.body["content"]:
+            return body if headers.get("content-type") else _refuse(f"{what}: a file needs a Content-Type")
         if not body:
             return _refuse(f"{what}: the body is missing") if operation.body.get("required") else {}
         try:
             value = json.loads(body)
         except ValueError as e:
             _refuse(f"{what}: the body is not JSON: {e}")
-        schema = operation.body["content"]["application/json"]["schema"]
+        schema = self._resolved(operation.body["content"]["application/json"]["schema"])
         self._check(schema, value, f"{what}: body")
         # GitHub ignores unknown keys, so a misspelt one would be lost in silence: here it is told.
-        if unknown := set(value) - set(self._resolved(schema)["properties"]):
+        choices = [self._resolved(one) for one in schema.get("oneOf", schema.get("anyOf", [schema]))]
+        known = {name for choice in choices for name in choice.get("properties", {})}
+        if unknown := set(value) - known:
             _refuse(f"{what}: body: unknown {', '.join(sorted(unknown))}")
         return value
 
