@@ -35,6 +35,17 @@ COMMANDS = {
 """Every command with its line in `--help`; the module is `commands/NAME.py`, with underscores."""
 
 
+_EXTRAS = {
+    "build": "release",
+    "markdown_it": "release",
+    "packaging": "release",
+    "cryptography": "rehearse",
+    "pypiserver": "rehearse",
+    "trustme": "rehearse",
+}
+"""Modules that only some commands need, and the extra that brings each."""
+
+
 class Lines(click.Option):
     """An option that may be repeated; its environment variable holds one value a line.
 
@@ -132,6 +143,12 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(error.code)
     except click.ClickException as error:
         error.show()
+        sys.exit(Exit.INVALID)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if not extra:
+            raise
+        click.echo(f"This needs more than a gate does: install gatehouse-ci[{extra}].", err=True)
         sys.exit(Exit.INVALID)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

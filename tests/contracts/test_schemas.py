@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from jsonschema.validators import Draft202012Validator
 
+from gatehouse.release.dist import Agent
 from tests.contracts.schemas import KEYS, LIST, LISTS, NAMES, WRITTEN_BY_USERS, schema, strict, with_tables
 from tests.contracts.suite import ROOT
+from tests.support.dists import make_dist
 from tools.action_docs import documents
 
 AGENT = """
@@ -53,6 +55,8 @@ WRITTEN = {
     "scores": "scores.jsonl",
     "eval": "eval.json",
     "cost": "cost.json",
+    "build": "../../dist/build.json",
+    "evidence": "../../evidence/evidence.json",
 }
 """Schema and the file that it is of."""
 
@@ -76,7 +80,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert gatehouse(folder, "eval-gate", "--python", sys.executable, "--repeats", "2") == 1
     assert gatehouse(folder, "cost-gate") == 0
     assert gatehouse(folder, "scorecard") == 0
-    return folder / ".gatehouse" / "small"
+    results = folder / ".gatehouse" / "small"
+    digest = json.loads((results / "eval.json").read_bytes())["agent"]["digest"]
+    make_dist(folder / "dist", agents=[Agent("small", "agents/small.yaml", 1, digest, "warn")])
+    assert gatehouse(folder, "evidence", "--results", str(results.parent)) == 1
+    return results
 
 
 @pytest.fixture(scope="module")
