@@ -165,9 +165,7 @@ def metadata_faults(archive: Archive, name: str) -> list[Problem]:
     elif version != _file_version(archive.path):
         faults.append(f"its version is {version}, which is not the one in the file's name")
     requires = archive.metadata["Requires-Python"]
-    if requires is None:
-        faults.append('it does not say which Python it needs: write requires-python = ">=3.11", or as it is')
-    else:
+    if requires is not None:
         try:
             SpecifierSet(str(requires))
         except InvalidSpecifier:
@@ -176,9 +174,14 @@ def metadata_faults(archive: Archive, name: str) -> list[Problem]:
 
 
 def entry_point_faults(wheel: Archive) -> list[Problem]:
-    """The entry points of a wheel whose module is not in it: their commands would not start."""
+    """The commands of a wheel whose module is not in it: they would not start.
+
+    Entry points of other groups may name a module of a dependency.
+    """
     modules, faults = _modules(wheel.digests), []
     for point in wheel.entry_points:
+        if point.group not in ("console_scripts", "gui_scripts"):
+            continue
         try:
             module = point.module
         except AttributeError:
