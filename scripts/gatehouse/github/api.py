@@ -139,12 +139,14 @@ class Api:
                 return
             url, query = self._same_origin("GET", url, following), {}
 
-    def download(self, path: str) -> bytes:
+    def download(self, path: str, accept: str = "") -> bytes:
         """The file at `path`, which GitHub hands out from another host by one redirect; raises ApiError.
 
-        The token does not go there: the address itself is the permission.
+        The token does not go there: the address itself is the permission. `accept` is the media type to ask
+        for; a release's asset is shown as JSON unless bytes are asked for.
         """
-        response = self._send("GET", self._root + path, elsewhere=True)
+        headers = {"Accept": accept} if accept else {}
+        response = self._send("GET", self._root + path, headers=headers, elsewhere=True)
         location = response.headers.get("location")
         if not response.is_redirect or not location:
             return response.content
@@ -175,7 +177,9 @@ class Api:
             detail = f"the release's upload address is on another server: {plain(url, 200)}"
             raise ApiError("POST release asset", None, detail)
         return self._json(
-            self._send("POST", url, query={"name": name}, body=content, content_type=content_type)
+            self._send(
+                "POST", url, query={"name": name}, body=content, headers={"Content-Type": content_type}
+            )
         )
 
     def _send(
@@ -185,17 +189,17 @@ class Api:
         *,
         query: dict[str, str | int] | None = None,
         body: Any = None,
-        content_type: str = "",
+        headers: dict[str, str] | None = None,
         elsewhere: bool = False,
     ) -> requests.Response:
         """The reply with a 2xx status, after what waiting and redirects it takes.
 
-        `body` is sent as JSON, or as it is with `content_type`. With `elsewhere` a redirect to another server
+        `body` is sent as JSON, bytes as they are. With `elsewhere` a redirect to another server
         is handed back.
         """
         pause, redirects = 1.0, 0
         while True:
-            response, fault = self._once(method, url, query, body, content_type)
+            response, fault = self._once(method, url, query, body, headers or {})
             if response is None or response.status_code >= 500:  # noqa: PLR2004 the class of server errors
                 if method != "GET":
                     raise LostReplyError(*self._told(method, url, response, fault), _LOST) from None
@@ -220,13 +224,18 @@ class Api:
             self._sleep(wait)
 
     def _once(
-        self, method: str, url: str, query: dict[str, str | int] | None, body: Any, content_type: str
+        self,
+        method: str,
+        url: str,
+        query: dict[str, str | int] | None,
+        body: Any,
+        headers: dict[str, str],
     ) -> tuple[requests.Response | None, str]:
         """One request: the reply, or None and what went wrong."""
-        sent = {"data": body, "headers": {"Content-Type": content_type}} if content_type else {"json": body}
+        sent = {"data": body} if isinstance(body, bytes) else {"json": body}
         try:
             response = self._session.request(
-                method, url, params=query, timeout=_TIMEOUT, allow_redirects=False, **sent
+                method, url, params=query, headers=headers, timeout=_TIMEOUT, allow_redirects=False, **sent
             )
         except ValueError:  # requests' own for an address that is none
             detail = f"not an address: {plain(self._root, 200)}"
