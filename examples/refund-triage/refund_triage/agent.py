@@ -11,7 +11,9 @@ import yaml
 
 from refund_triage import tools
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE if (PACKAGE / "agents").is_dir() else PACKAGE.parent
+"""Where the agent file and what it names lie: in a wheel inside the package, in the repository beside it."""
 AGENT = yaml.safe_load((ROOT / "agents/refund-triage.v3.yaml").read_text(encoding="utf-8"))["agent"]
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
 

@@ -8,7 +8,7 @@ from typing import Any
 from inflection import underscore
 
 ORDERS = Path(__file__).with_name("orders.json")
-OUTBOX = Path(os.environ.get("REFUND_TRIAGE_OUTBOX", Path(__file__).parent.parent / "outbox"))
+OUTBOX = Path(os.environ.get("REFUND_TRIAGE_OUTBOX", "outbox"))
 
 
 def read_orders(order_id: str) -> dict[str, Any]:

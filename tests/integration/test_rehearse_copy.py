@@ -1,0 +1,164 @@
+"""The copy of a user's repository that a rehearsal works on: what it takes, adds, and says."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gatehouse.errors import UserError
+from gatehouse.rehearse.copy import CHANGE, ENTRY, Copy, copy_repository
+from gatehouse.rehearse.runner import git
+from gatehouse.release import changelog
+from tests.support.act import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILLED = "# Changelog\n\n## [Unreleased]\n\n### Fixed\n\n- It works.\n"
+
+
+def repository(folder: Path, *, branch: str = "main") -> Path:
+    """A repository with one commit on a branch, and something to release."""
+    folder.mkdir()
+    (folder / "CHANGELOG.md").write_text(FILLED)
+    git(folder, "init", "--quiet", f"--initial-branch={branch}")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=First")
+    return folder
+
+
+def copied(source: Path) -> Copy:
+    """Its copy, beside it."""
+    return copy_repository(source, source.parent / "copy", ROOT / "templates")
+
+
+def said(copy: Copy) -> str:
+    """All notes."""
+    return "\n".join(copy.notes)
+
+
+def test_branches_keep_their_names_and_tags_their_commits(tmp_path: Path) -> None:
+    """A repository with master, dev and a version tag gets no branch and no tag of ours."""
+    source = repository(tmp_path / "mine", branch="master")
+    git(source, "tag", "v1.0.0")
+    git(source, "switch", "--quiet", "--create", "dev")
+    git(source, "commit", "--quiet", "--allow-empty", "--message=Second")
+    copy = copied(source)
+    assert (copy.name, copy.main, copy.develop) == ("rehearsal/mine", "master", "dev")
+    heads = git(copy.folder, "for-each-ref", "--format=%(refname:short)", "refs/heads").splitlines()
+    assert heads == ["dev", CHANGE, "master"]
+    assert git(copy.folder, "rev-parse", "dev") == git(source, "rev-parse", "dev")
+    assert git(copy.folder, "tag", "--list") == "v1.0.0"
+    assert git(copy.folder, "rev-parse", f"{CHANGE}~1") == git(source, "rev-parse", "dev")
+
+
+def test_branches_that_only_the_remote_has_are_taken(tmp_path: Path) -> None:
+    """A clone that never checked out develop is rehearsed with origin's."""
+    origin = repository(tmp_path / "origin")
+    git(origin, "branch", "develop")
+    git(tmp_path, "clone", "--quiet", str(origin), "mine")
+    copy = copied(tmp_path / "mine")
+    assert git(copy.folder, "rev-parse", "develop") == git(origin, "rev-parse", "develop")
+    assert "develop is origin's" in said(copy)
+
+
+def test_a_folder_without_git_is_one_commit(tmp_path: Path) -> None:
+    """Its files are taken, what was generated is not, and v0.0.0 is tagged and said."""
+    source = tmp_path / "my folder"
+    (source / ".venv").mkdir(parents=True)
+    (source / ".venv/pyvenv.cfg").write_text("")
+    (source / "a.py").write_text("")
+    copy = copied(source)
+    assert copy.name == "rehearsal/my-folder"
+    assert git(copy.folder, "ls-tree", "--name-only", "develop") == "a.py"
+    assert git(copy.folder, "rev-parse", "v0.0.0") == git(copy.folder, "rev-parse", "main")
+    assert "no git repository" in said(copy)
+    assert "tagged v0.0.0" in said(copy)
+    assert sorted(path.name for path in source.iterdir()) == [".venv", "a.py"]
+
+
+def test_without_a_tag_the_changelog_says_what_was_released_last(tmp_path: Path) -> None:
+    """The first commit gets the tag of its newest version, so that the next one comes after it."""
+    source = repository(tmp_path / "mine")
+    (source / "CHANGELOG.md").write_text(f"{FILLED}\n## [1.9.0] - 2026-01-05\n\n## [1.10.0] - 2026-01-06\n")
+    git(source, "commit", "--quiet", "--all", "--message=Second")
+    copy = copied(source)
+    assert git(copy.folder, "tag", "--list") == "v1.10.0"
+    assert git(copy.folder, "rev-parse", "v1.10.0") == git(source, "rev-parse", "main~1")
+    assert "tagged v1.10.0, the newest in CHANGELOG.md" in said(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "note"),
+    [
+        (None, "## [Unreleased]\n\n### Added\n\n- The first release.\n", "There is no CHANGELOG.md"),
+        (FILLED, FILLED, ""),
+        ("# Changelog\n\n## Unreleased\n", "# Changelog\n\n## Unreleased\n", "an entry is added"),
+        ("# Log\r\n\r\n## [1.0.0] - 2026-01-05\r\n\r\n- A.\r\n", "- A.\r\n", "an entry is added"),
+        ("", "", "an entry is added"),
+    ],
+)
+def test_there_is_something_to_release(tmp_path: Path, text: str | None, kept: str, note: str) -> None:
+    """A changelog with entries stays as it is; any other gets one, under Unreleased, in its own line ends."""
+    source = repository(tmp_path / "mine")
+    if text is None:
+        git(source, "rm", "--quiet", "CHANGELOG.md")
+    else:
+        (source / "CHANGELOG.md").write_bytes(text.encode())
+    git(source, "commit", "--quiet", "--all", "--allow-empty", "--message=Changelog")
+    copy = copied(source)
+    found = (copy.folder / "CHANGELOG.md").read_bytes().decode()
+    assert len(changelog.entries(found)) == 1
+    assert kept in found
+    assert found.count("\r") == (found.count("\n") if "\r" in kept else 0)
+    assert (note in said(copy)) if note else (found == FILLED and "CHANGELOG" not in said(copy))
+    assert ("Rehearsed" in found) == ("entry is added" in note) == (ENTRY in found)
+
+
+def test_own_workflows_stay_and_missing_ones_are_added(tmp_path: Path) -> None:
+    """A workflow of the user's own is played as it is; agent-ci.yml comes only where there are agents."""
+    source = repository(tmp_path / "mine")
+    (source / ".github/workflows").mkdir(parents=True)
+    (source / ".github/workflows/ci.yml").write_text("mine")
+    git(source, "add", "--all")
+    git(source, "commit", "--quiet", "--message=CI")
+    copy = copied(source)
+    workflows = copy.folder / ".github/workflows"
+    assert (workflows / "ci.yml").read_text() == "mine"
+    assert (workflows / "release.yml").read_text() == (ROOT / "templates/oidc/release.yml").read_text()
+    assert not (workflows / "agent-ci.yml").exists()
+    assert not copy.agents
+
+
+def test_nothing_of_the_repository_is_run_or_locked(tmp_path: Path) -> None:
+    """Neither its file monitor nor a filter nor a hook is started, and its index is not refreshed."""
+    source = repository(tmp_path / "mine")
+    for name in ("monitor", "filter", "hook"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} >> '{tmp_path}/ran'\ncat\n")
+        (tmp_path / name).chmod(0o755)
+    git(source, "config", "core.fsmonitor", str(tmp_path / "monitor"))
+    git(source, "config", "core.hooksPath", str(tmp_path))
+    git(source, "config", "filter.lfs.clean", str(tmp_path / "filter"))
+    (source / ".git/info/attributes").write_text("*.md filter=lfs\n")
+    (source / "a.py").write_text("not committed")
+    os.utime(source / "CHANGELOG.md", (1, 1))  # as it was, but git has to look into it to know
+    index = (source / ".git/index").read_bytes()
+    copy = copied(source)
+    assert not (tmp_path / "ran").exists()
+    assert (source / ".git/index").read_bytes() == index
+    assert "Not committed, so not rehearsed: a.py." in said(copy)
+
+
+@pytest.mark.parametrize(("kind", "repair"), [("shallow", "--unshallow"), ("empty", "no commit")])
+def test_what_has_no_history_is_refused(tmp_path: Path, kind: str, repair: str) -> None:
+    """A shallow clone, or a repository without a commit, is an error that says what to do."""
+    origin = repository(tmp_path / "origin")
+    git(origin, "commit", "--quiet", "--allow-empty", "--message=Second")
+    if kind == "shallow":
+        git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{origin}", "mine")
+    else:
+        git(tmp_path, "init", "--quiet", "mine")
+    with pytest.raises(UserError, match=repair):
+        copied(tmp_path / "mine")
