@@ -9,7 +9,7 @@ ARGS ?=
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
 
-rehearse: ## Play two pull requests through the whole gate on this machine
+rehearse: ## Play a release on this machine, from a pull request to PyPI (ARGS=--approve)
 	@$(BOOT) run
 	@$(BIN)/gatehouse rehearse $(ARGS)
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "github-release": "Publish a GitHub Release with the built files.",
     "finish-release": "Merge a release back to develop and remove its branch.",
     "metrics": "List every metric with what it needs.",
-    "rehearse": "Play pull requests through the whole gate on this machine.",
+    "rehearse": "Play a release on this machine, from a pull request to PyPI.",
 }
 """Every command with its line in `--help`; the module is `commands/NAME.py`, with underscores."""
 
