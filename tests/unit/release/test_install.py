@@ -176,7 +176,8 @@ def test_why_pip_failed(log: str, cause: Cause) -> None:
 
 def test_the_wait_grows_and_ends_with_its_budget() -> None:
     """Pauses double up to half a minute, the last takes what is left, and then there is none."""
-    pauses, left = [], 150.0
+    pauses: list[float] = []
+    left = 150.0
     while (pause := pause_before(len(pauses) + 2, left)) is not None:
         pauses.append(pause)
         left -= pause
