@@ -141,15 +141,17 @@ def run_act(
     env: Mapping[str, str] | None = None,
     workflow: str = "",
     job: str = "",
+    matrix: Mapping[str, str] | None = None,
     attempt: int = 1,
     timeout: float = 150,
 ) -> ActResult:
     """Run the workflows in `checkout` (by `runner_checkout`) for an event; `suite` is by `materialise`.
 
-    `folder` takes the run's files and artifacts; an `attempt` above 1 in the same folder finds the artifacts
-    of the one before. `token` is the job's own, `gh.token` by default. `env` reaches every step. `timeout` is
-    in seconds; raises subprocess.TimeoutExpired. Two things differ from GitHub: steps see a terminal, and
-    after a called workflow that failed no later job runs, not even with `if: always()`.
+    `folder` takes the run's files and artifacts; an `attempt` above 1 in the same folder finds the
+    artifacts of the one before. `token` is the job's own, `gh.token` by default. `env` reaches every
+    step; act evaluates it in each job. Of a matrix only the jobs with the values of `matrix` run.
+    `timeout` is in seconds; raises subprocess.TimeoutExpired. Two things differ from GitHub: steps see a
+    terminal, and after a called workflow that failed no later job runs, not even with `if: always()`.
     """
     artifacts, home = folder / "artifacts", folder / f"runner-{attempt}"
     artifacts.mkdir(parents=True, exist_ok=True)
@@ -180,6 +182,7 @@ def run_act(
         ("--var", variables or {}),
     ):
         arguments += [part for name, value in values.items() for part in (option, f"{name}={value}")]
+    arguments += [part for name, value in (matrix or {}).items() for part in ("--matrix", f"{name}:{value}")]
     arguments += ["-W", workflow] if workflow else []
     arguments += ["-j", job] if job else []
     done = subprocess.run(

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from gatehouse.commands.tag_release import branch_names, report, repository_at
+from gatehouse.commands._release import branch_names, report, repository_at
 from gatehouse.errors import Decision, Exit, InfrastructureError, Problem, UserError
 from gatehouse.github.event import Event
 from gatehouse.github.runner import annotate, say, set_outputs
@@ -19,7 +19,7 @@ from gatehouse.release.version import branch_of, release_version, tag_of
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from gatehouse.commands.tag_release import Place
+    from gatehouse.commands._release import Place
 
 _ATTEMPTS = 5
 """How often a branch that moves under us is followed."""

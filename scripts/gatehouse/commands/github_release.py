@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from gatehouse.commands.tag_release import report, repository_at
+from gatehouse.commands._release import report, repository_at
 from gatehouse.errors import Decision, Exit, InfrastructureError, Problem, UserError
 from gatehouse.github.event import Event
 from gatehouse.github.runner import annotate, say, set_outputs
@@ -24,7 +24,7 @@ from gatehouse.release.version import parse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatehouse.commands.tag_release import Place
+    from gatehouse.commands._release import Place
     from gatehouse.release.dist import Build
 
 _TYPES = {".gz": "application/gzip", ".json": "application/json", ".whl": "application/zip"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from gatehouse.errors import Problem, UserError
 from gatehouse.github.escape import plain
@@ -23,7 +23,7 @@ def parse(text: str) -> Version:
     """The version that "1.2.0" or "v1.2.0" says; raises UserError for what is not PEP 440."""
     try:
         return Version(text.strip())
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or a number of more digits than Python reads
         shown = plain(text, 80)
         problem = Problem(
             f'"{shown}" is not a version', repair="Write it as PEP 440 has it: 1.2.0, or 1.2.0rc1."
@@ -56,7 +56,7 @@ def version_of_tag(tag: str, prefix: str = "v") -> Version | None:
         return None
     try:
         version = Version(text)
-    except InvalidVersion:
+    except ValueError:
         return None
     return version if str(version) == text and len(version.release) == 3 else None  # noqa: PLR2004 X.Y.Z
 
