@@ -294,5 +294,5 @@ def test_attestations_need_their_package(place: Place) -> None:
     place.indexes.pypi.trust("acme-triage", "acme/triage", "release.yml", "release")
     done = place.run("publish-pypi", "--attestations", PYPI_TOKEN="", **place.job())
     assert done.code == 2
-    assert "needs the package pypi-attestations" in done.err
+    assert "needs pypi-attestations, and it is not installed" in done.err
     assert place.indexes.pypi.effects == []
