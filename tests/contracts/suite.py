@@ -89,6 +89,12 @@ def own_file(uses: str) -> str | None:
     return path if path.endswith(".yml") else f"{path}/action.yml".lstrip("/")
 
 
+def own_actions(job: dict[str, Any]) -> list[str]:
+    """The names of our actions in `actions/` that a job's steps use."""
+    used = [own_file(step.get("uses", "")) for _, step in flat("", job.get("steps", []))]
+    return [Path(path).parent.name for path in used if path and path.startswith("actions/")]
+
+
 def declared(path: str) -> dict[str, dict[str, Any]]:
     """What an action or a called workflow declares: its inputs, outputs and secrets by name."""
     data = load(path)

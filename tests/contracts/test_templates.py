@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from packaging.version import Version
 
 from gatehouse.agent.definition import Agent, load_agent
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import gates_of, registry
-from tests.contracts.suite import ROOT
+from gatehouse.release import changelog
+from tests.contracts.suite import ROOT, TEMPLATES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,3 +77,29 @@ def test_the_metrics_of_the_docs_load(copied: Path) -> None:
         assert [gate.metric.name for gate in gates_of(loaded(copied)) if not gate.implied] == [
             line.partition(":")[0]
         ]
+
+
+def test_the_changelog_can_be_cut() -> None:
+    """The changelog that a new project begins with has an entry, and becomes that of its first release."""
+    text = (ROOT / "templates" / "CHANGELOG.md").read_text()
+    assert changelog.level(text)[0] == "minor"
+    released = changelog.cut(text, Version("0.1.0"), date(2026, 1, 5), "https://github.com/acme/triage", None)
+    assert changelog.section(released, "0.1.0") == changelog.unreleased(text)
+    assert changelog.entries(released) == []
+
+
+OWN = [path for path in TEMPLATES if path.startswith("templates/")]
+
+
+@pytest.mark.parametrize("path", OWN)
+def test_every_workflow_template_is_run(path: str) -> None:
+    """A test of `tests/workflows` names each template that it runs by act."""
+    tests = "".join(file.read_text() for file in (ROOT / "tests" / "workflows").glob("test_*.py"))
+    assert f'"{path.removeprefix("templates/")}"' in tests
+
+
+@pytest.mark.parametrize("path", OWN)
+def test_every_workflow_template_says_where_to_copy(path: str) -> None:
+    """The first line names the place in the user's repository; both forms go to the same one."""
+    name = path.rpartition("/")[2].replace("-one-job", "")
+    assert (ROOT / path).read_text().startswith(f"# Copy to .github/workflows/{name}")

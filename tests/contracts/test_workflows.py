@@ -8,13 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contracts.suite import ROOT, TEMPLATES, WORKFLOWS, declared, load, own_file, strings
+from tests.contracts.suite import (
+    ROOT,
+    TEMPLATES,
+    WORKFLOWS,
+    declared,
+    load,
+    own_actions,
+    own_file,
+    strings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ALL = [*WORKFLOWS, *TEMPLATES]
 LEVELS = {"none": 0, "read": 1, "write": 2}
+PUBLISHING = {"publish-testpypi": "staging", "publish-pypi": "release"}
+"""The actions that upload, each with the environment of its jobs."""
+LASTING = {*PUBLISHING, "cut-release", "tag-release", "github-release", "finish-release"}
+"""The actions whose effects outside a run must not be cut off halfway."""
 
 
 def grants(holder: dict[str, Any], default: dict[str, str]) -> dict[str, str]:
@@ -107,10 +120,117 @@ def test_jobs_read_what_other_jobs_write(path: str) -> None:
                 assert output in outputs[job_name], f"jobs.{job_name}.outputs.{output}"
 
 
-def test_our_last_gate_lists_every_job() -> None:
-    """self-ci's gate needs all other jobs and expects a success of each: none can fail or vanish unseen."""
-    jobs = load(".github/workflows/self-ci.yml")["jobs"]
+def jobs_with(actions: set[str] | dict[str, str]) -> list[tuple[str, str]]:
+    """The jobs of all files whose steps use one of our actions, as (file, job)."""
+    return [
+        (path, name)
+        for path in ALL
+        for name, job in load(path)["jobs"].items()
+        if set(actions) & set(own_actions(job))
+    ]
+
+
+def last_effects(path: str) -> bool:
+    """Whether a job of the file, or of a workflow that it calls, has effects that must not be cut off."""
+    own = any(LASTING & set(own_actions(job)) for job in load(path)["jobs"].values())
+    return own or any(last_effects(target) for _, _, target in calls(path))
+
+
+def groups(path: str) -> list[dict[str, Any]]:
+    """What a file says of concurrency, on top and in its jobs."""
+    holders = [load(path), *load(path)["jobs"].values()]
+    return [holder["concurrency"] for holder in holders if "concurrency" in holder]
+
+
+@pytest.mark.parametrize(("path", "name"), jobs_with(PUBLISHING))
+def test_publish_jobs_hold_nothing_but_the_publication(path: str, name: str) -> None:
+    """A job that uploads stands in its environment, fetches what was built, uploads it, and does no more.
+
+    Its one permission is `id-token: write`, and only in the caller's own file: an index does not accept the
+    identity of a called workflow of another repository.
+    """
+    job = load(path)["jobs"][name]
+    [action] = own_actions(job)
+    assert job["environment"]["name"] == PUBLISHING[action]
+    assert job["permissions"] == ({"id-token": "write"} if path in TEMPLATES else {})
+    others = [step for step in job["steps"] if own_file(step.get("uses", "")) is None]
+    assert [
+        step for step in others if not step.get("uses", "").startswith("actions/download-artifact@")
+    ] == []
+    fetched = [step["with"]["name"] for step in others]
+    assert fetched[0] == "${{ needs.build.outputs.artifact }}"
+    assert fetched[1:] == (["gatehouse-evidence"] if action == "publish-pypi" else [])
+
+
+@pytest.mark.parametrize(("path", "name"), jobs_with({"publish-pypi"}))
+def test_pypi_comes_last_and_never_in_a_trial(path: str, name: str) -> None:
+    """What goes to PyPI was built, judged and verified; a trial asks nobody, and no pre-release by itself."""
+    job = load(path)["jobs"][name]
+    assert set(job["needs"]) == {"build", "evidence", "verify"}
+    meant = "(inputs.pre-release || needs.build.outputs.prerelease != 'true')"
+    assert job["if"] == f"${{{{ !inputs.trial && {meant} }}}}"
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_only_publish_jobs_can_prove_who_they_are(path: str) -> None:
+    """No other job holds `id-token`, with which it could upload in the place of the publish job."""
+    holders = {name for name, job in load(path)["jobs"].items() if "id-token" in job.get("permissions", {})}
+    assert holders == {name for file, name in jobs_with(PUBLISHING) if file == path and path in TEMPLATES}
+
+
+@pytest.mark.parametrize("path", [".github/workflows/ci.yml", "templates/oidc/ci.yml"])
+def test_ci_builds_nothing_to_publish_but_on_develop(path: str) -> None:
+    """In CI, the build that is published belongs to a push to develop, never to a pull request."""
+    job = load(path)["jobs"]["build"]
+    assert "github.event_name == 'push' && github.ref == 'refs/heads/develop'" in job["if"]
+    assert "||" not in job["if"]
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if last_effects(path)])
+def test_what_publishes_or_cuts_is_never_cancelled(path: str) -> None:
+    """No newer run cancels one with lasting effects; where pull requests' are, a push has its own group."""
+    assert groups(path) != []
+    for group in groups(path):
+        if group["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}":
+            assert "github.event.pull_request.number || github.sha" in group["group"]
+        else:
+            assert group["cancel-in-progress"] is False
+
+
+@pytest.mark.parametrize("path", WORKFLOWS)
+def test_groups_carry_the_name_of_their_workflow(path: str) -> None:
+    """A called workflow's group begins with its own name; its caller's is another: none waits for itself."""
+    own = [group["group"] for group in groups(path)]
+    if "workflow_call" in load(path)[True]:
+        assert [name for name in own if not name.startswith(f"gatehouse-{Path(path).stem}")] == []
+    for _, _, target in calls(path):
+        assert {group["group"] for group in groups(target)} & set(own) == set()
+
+
+@pytest.mark.parametrize("path", TEMPLATES)
+def test_no_template_waits_for_itself(path: str) -> None:
+    """A template's group is not one of ours."""
+    assert [group for group in groups(path) if group["group"].startswith("gatehouse-")] == []
+
+
+GATES = [path for path in ALL if "always()" in load(path)["jobs"].get("gate", {}).get("if", "")]
+
+
+@pytest.mark.parametrize("path", GATES)
+def test_a_last_gate_lists_every_job(path: str) -> None:
+    """The gate needs all other jobs and reads the result of each: none can fail or vanish unseen."""
+    jobs = load(path)["jobs"]
     gate = jobs["gate"]
     assert set(gate["needs"]) == set(jobs) - {"gate"}
     assert gate["if"] == "${{ always() }}"
-    assert gate["steps"][0]["run"].count("success") == len(gate["needs"])
+    text = "\n".join(strings(gate))
+    read = set(re.findall(r"needs\.([\w-]+)\.result", text))
+    assert read == set(gate["needs"]) or "join(needs.*.result, ' ')" in text
+    assert text.count("success") >= len(gate["needs"])
+
+
+def test_the_gates_that_a_branch_rule_can_require() -> None:
+    """Our own CI, and the workflows of branches that may be protected, in both forms, have such a gate."""
+    wanted = {"self-ci.yml", "ci.yml", "staging.yml"}
+    assert {Path(path).name for path in GATES} == wanted
+    assert "templates/oidc/staging.yml" in GATES

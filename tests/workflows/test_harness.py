@@ -141,6 +141,39 @@ def test_jobs_check_out_the_merge_and_pass_artifacts(play: Play) -> None:
     assert play.gh.pull(NAME, 1)["merge_commit_sha"] == run_git(play.folder / "checkout", "rev-parse", "HEAD")
 
 
+def test_the_whole_history_is_there_where_it_is_asked_for(play: Play) -> None:
+    """With `fetch-depth: 0` a job has every branch and the history, still at the commit of its event."""
+    result = play(f"""
+  whole:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: {CHECKOUT}
+        with: {{persist-credentials: false, fetch-depth: 0}}
+      - run: test "$(git rev-parse --is-shallow-repository)" = false && git log --format=%s | grep README.md
+      - run: test "$(git rev-parse HEAD)" = "$GITHUB_SHA" && test -f prompt.txt
+      - run: git rev-parse origin/main origin/change
+""")
+    assert result.jobs == {"whole": "success"}, result.log
+
+
+def test_only_the_wanted_job_of_a_matrix_runs(play: Play) -> None:
+    """`matrix` picks the jobs of a matrix by their values, and leaves other matrices alone."""
+    result = play(
+        """
+  one:
+    runs-on: ubuntu-latest
+    strategy: {matrix: {python: ["3.11", "3.12"]}}
+    steps: [{run: "test ${{ matrix.python }} = 3.12"}]
+  other:
+    runs-on: ubuntu-latest
+    strategy: {matrix: {letter: [a, b]}}
+    steps: [{run: "true"}]
+""",
+        matrix={"python": "3.12"},
+    )
+    assert set(result.jobs) == {"one (3.12)", "other (a)", "other (b)"}, result.log
+
+
 def test_failing_steps_fail_their_job(play: Play) -> None:
     """A failing step is a failing job and run; what needs it is skipped unless it says always."""
     result = play("""

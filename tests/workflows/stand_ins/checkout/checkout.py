@@ -30,6 +30,13 @@ def wanted(repository: str, ref: str) -> tuple[str, str]:
     return source, "refs/remotes/origin/" + (ref.removeprefix("refs/heads/") or "HEAD")
 
 
+def holds(folder: Path, target: str, source: str) -> bool:
+    """Whether the ref `target` is there, and at the commit `source` where that is a hash."""
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{target}^{{commit}}"]
+    found = subprocess.run(command, cwd=folder, check=False, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return bool(found) and (found == source or not re.fullmatch("[0-9a-f]{40}", source))
+
+
 def main() -> None:
     """Check out into the workspace what the inputs say."""
     given = {key.removeprefix("IN_"): value for key, value in os.environ.items() if key.startswith("IN_")}
@@ -50,10 +57,13 @@ def main() -> None:
     header = f"http.{server}/.extraheader"
     git(folder, "config", header, f"AUTHORIZATION: basic {basic}")
     source, target = wanted(given["REPOSITORY"], given["REF"])
-    depth = ["--no-tags", f"--depth={given['FETCH_DEPTH']}"]
-    if given["FETCH_DEPTH"] == "0":
-        depth = ["--tags", "+refs/heads/*:refs/remotes/origin/*"]
-    git(folder, "fetch", "--quiet", depth[0], "origin", *depth[1:], f"+{source}:{target}")
+    whole = given["FETCH_DEPTH"] == "0"
+    if whole:
+        git(folder, "fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
+    # As the real one: with the whole history this is needed only where the ref has moved on, or is a merge.
+    if not whole or not holds(folder, target, source):
+        depth = [] if whole else [f"--depth={given['FETCH_DEPTH']}"]
+        git(folder, "fetch", "--quiet", "--no-tags", *depth, "origin", f"+{source}:{target}")
     branch = re.sub("^refs/remotes/origin/", "", target)
     if branch not in (target, "HEAD") and not re.fullmatch("[0-9a-f]{40}", branch):
         git(folder, "checkout", "--quiet", "--force", "-B", branch, target)
