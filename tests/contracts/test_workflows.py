@@ -182,7 +182,8 @@ def test_only_publish_jobs_can_prove_who_they_are(path: str) -> None:
 def test_ci_builds_nothing_to_publish_but_on_develop(path: str) -> None:
     """In CI, the build that is published belongs to a push to develop, never to a pull request."""
     job = load(path)["jobs"]["build"]
-    assert "github.event_name == 'push' && github.ref == 'refs/heads/develop'" in job["if"]
+    branch = r"('refs/heads/develop'|format\('refs/heads/\{0\}', inputs\.develop\))"
+    assert re.search(rf"github\.event_name == 'push' && github\.ref == {branch} ?(&&|\}}\}})", job["if"])
     assert "||" not in job["if"]
 
 
