@@ -359,8 +359,8 @@ def test_what_must_not_be_published_is_said_at_once(tmp_path: Path) -> None:
         "stray.txt is not in git",
         "acme-triage = acme_triage.gone:main",
         "no index takes a local version",
-        "requires-python",
         "twine refuses it",
+        'Write readme = "README.md" under [project]',
         "was not kept",
     ):
         assert expected in said

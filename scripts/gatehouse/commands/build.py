@@ -365,12 +365,11 @@ def _checked(module: str, *args: str, cwd: Path) -> list[Problem]:
     )
     if done.returncode == 0:
         return []
-    said = plain((done.stdout + done.stderr).decode(errors="replace"), _LOG).strip()
-    return [
-        Problem(
-            f"{module.replace('_', '-')} refuses it:\n{said.replace(str(Path(args[-1]).parent) + '/', '')}"
-        )
-    ]
+    said = plain((done.stdout + done.stderr).decode(errors="replace"), _LOG)
+    said = "\n".join(line.rstrip() for line in said.splitlines()).strip()  # tables are padded to their width
+    repair = 'Write readme = "README.md" under [project].' if "`long_description` missing" in said else ""
+    said = said.replace(str(Path(args[-1]).parent) + "/", "")
+    return [Problem(f"{module.replace('_', '-')} refuses it:\n{said}", repair=repair)]
 
 
 def _report(built: Build, out: Path, wanted: Wanted) -> None:

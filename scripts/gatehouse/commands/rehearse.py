@@ -51,7 +51,8 @@ def rehearse(path: Path | None, out: Path | None, approve: bool | None) -> None:
 
     Without PATH, a good and a bad change to examples/refund-triage go through the gate; the good one is
     merged and released. With PATH, a copy of your repository is released; your agents are not asked. GitHub
-    and both package indexes are stand-ins, all else is real. Exit code: 0 all went as it must, 1 not.
+    and both package indexes are stand-ins, all else is real. Exit code: 0 all went as it must, a rejection
+    included, 1 not.
     """
     templates = ROOT / "templates"
     if not templates.is_dir():
@@ -76,7 +77,7 @@ def rehearse(path: Path | None, out: Path | None, approve: bool | None) -> None:
             good = _play_copy(path, github, indexes, folder, answer)
         else:
             good = _play_example(github, indexes, folder, answer)
-    say(f"\n{monotonic() - started:.1f} s. Everything that was played is in {folder}")
+    say(f"\n{monotonic() - started:.1f} s. Everything that was played is in {folder}; nothing else needs it.")
     click.get_current_context().exit(Exit.PASS if good else Exit.FAIL)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gatehouse.errors import InfrastructureError, Problem, UserError
 from gatehouse.rehearse.agent_ci import agent_files
+from gatehouse.rehearse.jobs import inputs_of
 from gatehouse.rehearse.runner import git
 from gatehouse.release.version import newest, tag_of
 
@@ -38,12 +39,15 @@ class Copy:
     """The copy, a repository with a work tree in `folder`; `notes` say what is not as in the original.
 
     `name` is OWNER/NAME; `main` and `develop` are the names of those branches, CHANGE is ahead of the latter.
+    `prefix` and `changelog` are what its own workflows say.
     """
 
     name: str
     folder: Path
     main: str = "main"
     develop: str = "develop"
+    prefix: str = "v"
+    changelog: str = "CHANGELOG.md"
     agents: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -60,8 +64,8 @@ def copy_repository(source: Path, folder: Path, templates: Path) -> Copy:
     git(folder, "init", "--quiet", "--initial-branch=rehearsal")
     start = _take_repository(source, copied) if (source / ".git").exists() else _take_folder(source, copied)
     git(folder, "switch", "--quiet", "--force-create", CHANGE, start)
-    _add_tag(copied)
     _add_workflows(copied, templates)
+    _add_tag(copied)
     _add_entry(copied, templates / "CHANGELOG.md")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--allow-empty", "--message=Rehearse a release")
@@ -69,6 +73,12 @@ def copy_repository(source: Path, folder: Path, templates: Path) -> Copy:
 
 
 def _take_folder(source: Path, copied: Copy) -> str:
+    top = next((above for above in source.resolve().parents if (above / ".git").exists()), None)
+    if top:
+        repair = (
+            f"Rehearse {top}. For one package of several its workflows say path, tag-prefix and changelog."
+        )
+        raise UserError(Problem("this is a folder of a repository.", path=str(source), repair=repair))
     shutil.copytree(
         source, copied.folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*GENERATED)
     )
@@ -101,6 +111,11 @@ def _take_repository(source: Path, copied: Copy) -> str:
     _say_uncommitted(source, copied)
     copied.main = _branch(copied, ("main", "master"), head)
     copied.develop = _branch(copied, ("develop", "dev"), head)
+    if (copied.main, copied.develop) != ("main", "develop"):
+        copied.notes.append(
+            f"Your branches are {copied.main} and {copied.develop}: on GitHub say so in the triggers of the "
+            "workflows and by their inputs main and develop; here they are told."
+        )
     if current not in (copied.main, copied.develop) and not _contains(copied, copied.develop, head):
         copied.notes.append(f"What you are on, {current}, is merged into {copied.develop} by a pull request.")
         return head
@@ -131,19 +146,19 @@ def _say_uncommitted(source: Path, copied: Copy) -> None:
 
 
 def _add_tag(copied: Copy) -> None:
-    if newest(git(copied.folder, "tag", "--list").splitlines()) is None:
+    if newest(git(copied.folder, "tag", "--list").splitlines(), copied.prefix) is None:
         told = newest(f"v{section.name}" for section in _changelog(copied).sections)
-        tag = tag_of(told) if told else "v0.0.0"
+        tag = tag_of(told, copied.prefix) if told else f"{copied.prefix}0.0.0"
         root = git(copied.folder, "rev-list", "--max-parents=0", copied.develop).splitlines()[-1]
         git(copied.folder, "tag", tag, root)
-        why = "the newest in CHANGELOG.md" if told else "as you would do once"
+        why = f"the newest in {copied.changelog}" if told else "as you would do once"
         copied.notes.append(f"There is no version tag: the first commit is tagged {tag}, {why}.")
 
 
 def _changelog(copied: Copy) -> Document:
     from gatehouse.release.sections import parse  # noqa: PLC0415 a Markdown parser
 
-    path = copied.folder / "CHANGELOG.md"
+    path = copied.folder / copied.changelog
     return parse(path.read_bytes().decode(errors="surrogateescape") if path.is_file() else "")
 
 
@@ -168,14 +183,24 @@ def _add_workflows(copied: Copy, templates: Path) -> None:
         copied.notes.append(
             f"Workflows that are missing come from the templates: {', '.join(sorted(missing))}."
         )
+    given = inputs_of((place / "cut-release.yml").read_text("utf-8", "replace"))
+    copied.prefix = given.get("tag-prefix") or copied.prefix
+    copied.changelog = given.get("changelog") or copied.changelog
+    package = inputs_of((place / "staging.yml").read_text("utf-8", "replace")).get("path") or "."
+    if not (copied.folder / package / "pyproject.toml").is_file():
+        repair = (
+            "The folder of a package is said by the input path of the workflows; its root is the default."
+        )
+        raise UserError(Problem(f"there is no {package}/pyproject.toml to build.", repair=repair))
 
 
 def _add_entry(copied: Copy, template: Path) -> None:
     """Something to release under Unreleased, where the changelog has nothing there or is missing."""
-    path = copied.folder / "CHANGELOG.md"
+    path = copied.folder / copied.changelog
     if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(template, path)
-        copied.notes.append("There is no CHANGELOG.md: the template's stands in, with one entry.")
+        copied.notes.append(f"There is no {copied.changelog}: the template's stands in, with one entry.")
         return
     document = _changelog(copied)
     found, lines, newline = document.named("unreleased"), list(document.lines), document.newline
@@ -188,7 +213,7 @@ def _add_entry(copied: Copy, template: Path) -> None:
         first = next((at for at, line in enumerate(lines) if line.startswith("## ")), len(lines))
         lines[first:first] = [f"## [Unreleased]{newline}", *entry, newline]
     path.write_bytes("".join(lines).encode(errors="surrogateescape"))
-    copied.notes.append("Nothing stands under Unreleased in CHANGELOG.md: an entry is added in the copy.")
+    copied.notes.append(f"Nothing stands under Unreleased in {copied.changelog}: an entry is added here.")
 
 
 def _contains(copied: Copy, branch: str, commit: str) -> bool:

@@ -94,11 +94,11 @@ def verify(run: WorkflowRun, made: Build, indexes: Indexes, inputs: dict[str, st
     job.must("verify-install", _given("VERIFY_INSTALL", options), secret=indexes.environment)
 
 
-def evidence(run: WorkflowRun, made: Build) -> dict[str, str]:
+def evidence(run: WorkflowRun, made: Build, inputs: dict[str, str]) -> dict[str, str]:
     """The verdict on every agent of the build, handed on as an artifact; raises StepFailedError."""
     job = run.job("evidence")
     job.fetch(artifact_name(made.name), job.workspace / "dist")
-    options = {"dist": "dist", "out": "evidence"}
+    options = {"dist": "dist", "out": "evidence", "tag-prefix": inputs.get("tag-prefix", "")}
     step = job.must("evidence", _given("EVIDENCE", options), secret=_token(run))
     job.hand_on(job.workspace / "evidence", EVIDENCE)
     return step.outputs
@@ -113,9 +113,12 @@ def github_release(run: WorkflowRun, made: Build) -> dict[str, str]:
     return job.must("github-release", _given("GITHUB_RELEASE", options), secret=_token(run)).outputs
 
 
-def with_token(run: WorkflowRun, name: str, command: str, **options: str) -> dict[str, str]:
-    """A job `name` that works on the repository: its whole history, the job's token, one command of ours."""
-    job: Job = run.job(name, checkout="full")
+def with_token(
+    run: WorkflowRun, name: str, command: str, inputs: dict[str, str], **options: str
+) -> dict[str, str]:
+    """A job `name` that works on the repository: the job's token, one command of ours, no checkout."""
+    job: Job = run.job(name)
+    options |= {key: inputs.get(key, "") for key in ("tag-prefix", "changelog")}
     return job.must(command, _given(command, options), secret=_token(run)).outputs
 
 

@@ -166,10 +166,8 @@ class Train:
     def _through_testpypi(self, run: WorkflowRun, made: Build, inputs: dict[str, str]) -> None:
         jobs.publish(run, made, self.indexes, "testpypi")
         jobs.verify(run, made, self.indexes, inputs)
-        folder = run.artifacts / artifact_name(made.name)
-        self.done(
-            f"{made.name} {made.version} published to TestPyPI, installed from there, tried", str(folder)
-        )
+        what = f"{made.name} {made.version} published to TestPyPI, installed from there, tried"
+        self.done(what, f"{self.machine.folder / 'indexes/testpypi'}\n{run.folder / 'verify'}")
 
     def _judge(self, ref: str) -> None:
         if not self.judge:
@@ -182,10 +180,9 @@ class Train:
         self.done(f"Each agent of {ref.split('/', 2)[2]} has {verdict}", str(run.artifacts / VERDICTS))
 
     def _cut(self) -> dict[str, str]:
-        with self._run("cut-release.yml", f"refs/heads/{self.develop}", button=True) as (run, _):
-            cut = jobs.with_token(
-                run, "cut", "cut-release", version="auto", develop=self.develop, main=self.main
-            )
+        with self._run("cut-release.yml", f"refs/heads/{self.develop}", button=True) as (run, inputs):
+            options = {"version": "auto", "develop": self.develop, "main": self.main}
+            cut = jobs.with_token(run, "cut", "cut-release", inputs, **options)
         what = f"{cut['branch']} cut from {self.develop} with a dated changelog"
         self.done(f"{what}, pull request #{cut['pull-request']} opened", str(run.folder / "cut"))
         return cut
@@ -195,8 +192,8 @@ class Train:
             self._through_testpypi(run, self._build(run, inputs), inputs)
 
     def _tag(self) -> str:
-        with self._run("tag-release.yml", f"refs/heads/{self.main}", button=True) as (run, _):
-            tagged = jobs.with_token(run, "tag", "tag-release", main=self.main)
+        with self._run("tag-release.yml", f"refs/heads/{self.main}", button=True) as (run, inputs):
+            tagged = jobs.with_token(run, "tag", "tag-release", inputs, main=self.main)
         self.done(f"{tagged['tag']} tagged", f"commit {tagged['commit'][:12]}")
         return tagged["tag"]
 
@@ -204,7 +201,7 @@ class Train:
         with self._run("release.yml", ref) as (run, inputs):
             with self._stage("Release: build, evidence, TestPyPI"):
                 made = self.made = self._build(run, inputs)
-                proof = jobs.evidence(run, made)
+                proof = jobs.evidence(run, made, inputs)
                 reason = proof["reason"] + ("" if self.asked or not made.agents else " (stand-ins)")
                 self.done(f"Evidence: {reason}", str(run.artifacts / jobs.EVIDENCE))
                 self._through_testpypi(run, made, inputs)
@@ -220,7 +217,7 @@ class Train:
                     str(self._keep(released)),
                 )
             with self._stage("Finish Release"):
-                self._finish(run, made)
+                self._finish(run, made, inputs)
         with self._stage("pip install from PyPI"):
             self._install(made)
 
@@ -236,12 +233,12 @@ class Train:
             raise RejectedError
         self.done("The publication on PyPI approved", f"environment release, run {run.run_id}")
 
-    def _finish(self, run: WorkflowRun, made: Build) -> None:
+    def _finish(self, run: WorkflowRun, made: Build, inputs: dict[str, str]) -> None:
         options = {"version": made.version, "develop": self.develop, "main": self.main}
-        finished = jobs.with_token(run, "finish", "finish-release", **options)
+        finished = jobs.with_token(run, "finish", "finish-release", inputs, **options)
         if finished["merged"] != "true":
             raise StepFailedError(f"{self.main} is not merged back: see {run.folder / 'finish'}")
-        self.done(f"{self.main} merged back to {self.develop}", str(run.folder / "finish"))
+        self.done(f"{made.tag} merged back to {self.develop}", str(run.folder / "finish"))
         if finished["branch-deleted"] == "true":
             self.done("The release branch is gone", str(run.folder / "finish"))
 
