@@ -57,6 +57,12 @@ class Event:
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Event:
         """The event from the environment and the payload it points to; raises UserError with every fault."""
+        if not any(env.get(name) for name in _SHAPES):
+            problem = Problem(
+                "this works in a run of GitHub Actions only",
+                repair="There it is a job of the workflows in templates/; `make rehearse` plays them all here.",
+            )
+            raise UserError(problem)
         problems = [
             Problem(
                 f"{name} is {'not set' if not env.get(name) else 'not what GitHub sets'}",

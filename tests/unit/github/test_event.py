@@ -128,3 +128,10 @@ def test_current_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("GITHUB_ACTIONS")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert current_commit(tmp_path) is None
+
+
+def test_outside_actions_one_message_says_where_it_works() -> None:
+    """Without any of the runner's variables there is one fault, not one for each variable."""
+    with pytest.raises(UserError, match="run of GitHub Actions only") as error:
+        Event.read({"PATH": "/bin"})
+    assert len(error.value.problems) == 1
