@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gatehouse.errors import UserError
-from gatehouse.rehearse.copy import CHANGE, ENTRY, Copy, copy_repository
+from gatehouse.rehearse.copy import CHANGE, ENTRY, Copy, copy_repository, require_package
 from gatehouse.rehearse.runner import git
 from gatehouse.release import changelog
 from tests.support.act import ROOT
@@ -162,3 +162,45 @@ def test_what_has_no_history_is_refused(tmp_path: Path, kind: str, repair: str) 
         git(tmp_path, "init", "--quiet", "mine")
     with pytest.raises(UserError, match=repair):
         copied(tmp_path / "mine")
+
+
+def test_a_folder_of_a_repository_is_not_taken_for_a_whole(tmp_path: Path) -> None:
+    """One package of several is rehearsed from its repository, which the message names."""
+    source = repository(tmp_path / "mine")
+    (source / "packages/one").mkdir(parents=True)
+    with pytest.raises(UserError, match="folder of a repository") as error:
+        copied(source / "packages/one")
+    assert f"Rehearse {source}" in str(error.value)
+
+
+def test_a_copy_without_a_package_is_refused(tmp_path: Path) -> None:
+    """Where the workflows would find nothing to build, nothing is played; their input `path` says where."""
+    source = repository(tmp_path / "mine")
+    copy = copied(source)
+    with pytest.raises(UserError, match=r"no \./pyproject\.toml"):
+        require_package(copy)
+    staging = copy.folder / ".github/workflows/staging.yml"
+    text = (ROOT / "templates/token/staging.yml").read_text()
+    staging.write_text(text.replace("    secrets:\n", "    with:\n      path: packages/one\n    secrets:\n"))
+    with pytest.raises(UserError, match=r"no packages/one/pyproject\.toml"):
+        require_package(copy)
+    (copy.folder / "packages/one").mkdir(parents=True)
+    (copy.folder / "packages/one/pyproject.toml").touch()
+    require_package(copy)
+
+
+def test_a_package_of_several_has_its_own_tags_and_changelog(tmp_path: Path) -> None:
+    """The tag prefix and the changelog that the workflows name are those that count in the copy."""
+    source = repository(tmp_path / "mine")
+    (source / "CHANGELOG.md").rename(source / "LOG.md")
+    workflow = source / ".github/workflows/cut-release.yml"
+    workflow.parent.mkdir(parents=True)
+    given = "    with:\n      tag-prefix: one-v\n      changelog: LOG.md\n"
+    workflow.write_text((ROOT / "templates/cut-release.yml").read_text().replace("    with:\n", given))
+    git(source, "add", "--all")
+    git(source, "commit", "--quiet", "--message=Second")
+    git(source, "tag", "v9.0.0")
+    copy = copied(source)
+    assert git(copy.folder, "tag", "--list").splitlines() == ["one-v0.0.0", "v9.0.0"]
+    assert "CHANGELOG" not in said(copy)
+    assert not (copy.folder / "CHANGELOG.md").exists()

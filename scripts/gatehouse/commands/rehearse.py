@@ -136,11 +136,12 @@ def _play_copy(
 ) -> bool:
     """The release of a copy of the user's repository; whether it went to its end."""
     from gatehouse.rehearse.agent_ci import stand_in_verdicts  # noqa: PLC0415 as above
-    from gatehouse.rehearse.copy import CHANGE, copy_repository  # noqa: PLC0415
+    from gatehouse.rehearse.copy import CHANGE, copy_repository, require_package  # noqa: PLC0415
     from gatehouse.rehearse.runner import Machine  # noqa: PLC0415
     from gatehouse.rehearse.train import Train  # noqa: PLC0415
 
     copied = copy_repository(path, folder / "seed", ROOT / "templates")
+    require_package(copied)
     say(f"A copy of {path.resolve()} is released; nothing is written there.")
     machine = Machine(github, copied.name, folder, {})
     github.create_repository(copied.name, copied.folder, default_branch=copied.develop)

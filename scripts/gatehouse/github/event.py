@@ -60,7 +60,7 @@ class Event:
         if not any(env.get(name) for name in _SHAPES):
             problem = Problem(
                 "this works in a run of GitHub Actions only",
-                repair="There it is a job of the workflows in templates/; `make rehearse` plays them all here.",
+                repair="The workflows in templates/ call it there; `make rehearse` plays them all here.",
             )
             raise UserError(problem)
         problems = [

@@ -186,11 +186,14 @@ def _add_workflows(copied: Copy, templates: Path) -> None:
     given = inputs_of((place / "cut-release.yml").read_text("utf-8", "replace"))
     copied.prefix = given.get("tag-prefix") or copied.prefix
     copied.changelog = given.get("changelog") or copied.changelog
-    package = inputs_of((place / "staging.yml").read_text("utf-8", "replace")).get("path") or "."
+
+
+def require_package(copied: Copy) -> None:
+    """Raise UserError where the workflows would find nothing to build."""
+    text = (copied.folder / ".github/workflows/staging.yml").read_text("utf-8", "replace")
+    package = inputs_of(text).get("path") or "."
     if not (copied.folder / package / "pyproject.toml").is_file():
-        repair = (
-            "The folder of a package is said by the input path of the workflows; its root is the default."
-        )
+        repair = "The workflows say a package's folder by their input path; its default is the root."
         raise UserError(Problem(f"there is no {package}/pyproject.toml to build.", repair=repair))
 
 
@@ -213,7 +216,9 @@ def _add_entry(copied: Copy, template: Path) -> None:
         first = next((at for at, line in enumerate(lines) if line.startswith("## ")), len(lines))
         lines[first:first] = [f"## [Unreleased]{newline}", *entry, newline]
     path.write_bytes("".join(lines).encode(errors="surrogateescape"))
-    copied.notes.append(f"Nothing stands under Unreleased in {copied.changelog}: an entry is added here.")
+    copied.notes.append(
+        f"Nothing stands under Unreleased in {copied.changelog}: an entry is added in the copy."
+    )
 
 
 def _contains(copied: Copy, branch: str, commit: str) -> bool:
