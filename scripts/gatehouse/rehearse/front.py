@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
-import re
 import secrets
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 
+from gatehouse.rehearse.faults import Faulty
 from gatehouse.rehearse.oidc import Issuer
 from gatehouse.rehearse.origin import GitRequest, Origin, Reply
 from gatehouse.rehearse.rest import Rest
-from gatehouse.rehearse.server import Fault, Server, json_reply, paged
+from gatehouse.rehearse.server import Server, json_reply, paged
 from gatehouse.rehearse.spec import Spec, SpecError
 from gatehouse.rehearse.state import NOWHERE, Access, Account, Kind, Move, Refusal
 
@@ -46,21 +45,17 @@ class _Done(NamedTuple):
     effects: tuple[str, ...] = ()
 
 
-class Front:
+class Front(Faulty):
     """Requests in, replies out, while it is used as a context manager; `folder` holds the repositories.
 
-    `token` acts as github-actions[bot] with write access, `read_only_token` as the same without. `calls` are
-    all requests as (method, path, status), those of git as ("GIT", "upload-pack" or "receive-pack", status),
-    with status 0 where the reply was lost. `effects` are the writes that took place, in order, such as
-    "POST /repos/acme/triage/pulls" and "push refs/heads/main"; `on_effect` is called with each, before its
-    reply is sent. `violations` says what broke GitHub's description; leaving the context raises SpecError
-    unless it is empty.
+    `token` acts as github-actions[bot] with write access, `read_only_token` as the same without. Among the
+    `calls` those of git are ("GIT", "upload-pack" or "receive-pack", status); `effects` are such as "POST
+    /repos/acme/triage/pulls" and "push refs/heads/main". `violations` says what broke GitHub's description;
+    leaving the context raises SpecError unless it is empty.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.calls: list[tuple[str, str, int]] = []
-        self.effects: list[str] = []
-        self.on_effect: Callable[[str], None] | None = None
+        super().__init__()
         self.violations: list[str] = []
         self.token, self.read_only_token = new_token("ghs"), new_token("ghs")
         self._accounts = {
@@ -69,9 +64,6 @@ class Front:
         }
         self._claims: dict[str, dict[str, str]] = {}
         self._issuer = Issuer()
-        self._faults: list[Fault] = []
-        self._to_lose: list[int] = []
-        self._lock = threading.RLock()
         self._server = Server(self.answer, self.violations.append)
         self._storage = Server(self._answer_storage, self.violations.append)
         self.server_url = self._server.url
@@ -113,32 +105,6 @@ class Front:
         self._accounts[token] = Account(login, 1000 + len(self._accounts), kind, access)
         return token
 
-    def fail(
-        self,
-        method: str,
-        path: str,
-        *,
-        times: int = 1,
-        status: int | None = 500,
-        headers: dict[str, str] | None = None,
-        message: str = "Injected",
-        lose_reply: bool = False,
-        delay: float = 0,
-    ) -> None:
-        """Spoil the next `times` calls of `method` whose path matches the pattern `path` somewhere.
-
-        With `lose_reply`, or `status` None, the call takes effect; the first drops the connection instead of
-        answering. `delay` is in seconds. Requests of git are "GIT", "upload-pack" or "receive-pack".
-        """
-        kept = None if lose_reply else status
-        fault = Fault(method, re.compile(path), times, kept, headers or {}, message, lose_reply, delay)
-        self._faults.append(fault)
-
-    def lose(self, n: int) -> None:
-        """Lose the reply to the n-th request from now, counted from 1, after it took effect."""
-        with self._lock:
-            self._to_lose.append(n)
-
     def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply | None:
         """The reply to one HTTP request; None where it has to be lost."""
         address = urlsplit(target)
@@ -157,13 +123,7 @@ class Front:
 
     def _spoilt(self, method: str, path: str, act: Callable[[], _Done]) -> Reply | None:
         """The reply of `act`, noted and with whatever fault was asked for; None where it is lost."""
-        with self._lock:
-            fault = self._next_fault(method, path)
-            self._to_lose = [n - 1 for n in self._to_lose]
-            lost = 0 in self._to_lose or (fault is not None and fault.lose_reply)
-            self._to_lose = [n for n in self._to_lose if n > 0]
-        if fault:
-            time.sleep(fault.delay)
+        fault, lost = self._suffered(method, path)
         if fault and fault.status is not None:
             refusal = Refusal(fault.status, fault.message).body()
             done = _Done(json_reply(fault.status, refusal, fault.headers))
@@ -171,17 +131,8 @@ class Front:
             done = act()
         self.calls.append((method, path, 0 if lost else done.reply.status))
         for effect in done.effects:
-            self.effects.append(effect)
-            if self.on_effect:
-                self.on_effect(effect)
+            self._took_effect(effect)
         return None if lost else done.reply
-
-    def _next_fault(self, method: str, path: str) -> Fault | None:
-        for fault in self._faults:
-            if fault.times > 0 and fault.method == method and fault.path.search(path):
-                fault.times -= 1
-                return fault
-        return None
 
     def _answer_api(
         self, method: str, path: str, query: str, headers: dict[str, str], body: bytes, *, uploads: bool

@@ -10,7 +10,6 @@ import html
 import math
 import re
 import secrets
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -24,9 +23,9 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
+from gatehouse.rehearse.faults import Faulty
 from gatehouse.rehearse.publishers import Issuer, Publisher, Tokens
 from gatehouse.rehearse.pypiserver import PypiServer
-from gatehouse.rehearse.server import Fault
 from gatehouse.rehearse.tls import (
     Authority,
     Proxy,
@@ -40,7 +39,6 @@ from gatehouse.rehearse.tls import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from packaging.version import Version
@@ -58,29 +56,21 @@ class Stored:
     link: str
 
 
-class PackageIndex:
+class PackageIndex(Faulty):
     """One index. `token` may upload every project; `delay` is how many seconds a new file stays unseen.
 
-    `calls` are the requests as (method, path, status), status 0 where the reply was lost; `effects` the
-    uploads that took place, "upload FILENAME". `on_effect` is called with each in the server's thread, before
-    the reply is sent.
+    Its `effects` are the uploads that took place, "upload FILENAME".
     """
 
     def __init__(self, name: str, host: str, folder: Path, github: Issuer | None, real: str = "") -> None:
+        super().__init__()
         self.name, self.host = name, host
         self.token = f"pypi-{secrets.token_urlsafe(32)}"
         self.delay = 0.0
-        self.calls: list[tuple[str, str, int]] = []
-        self.effects: list[str] = []
-        self.on_effect: Callable[[str], None] | None = None
         self._registry = Registry(real) if real else None
         self._tokens = Tokens(name, self.token, github)
         self._own: set[str] = set()
         self._uploaded: dict[str, float] = {}
-        self._faults: list[Fault] = []
-        self._lost: set[int] = set()
-        self._asked = 0
-        self._lock = threading.RLock()
         self._backend = PypiServer(folder)
         self._server: Server | None = None
 
@@ -132,57 +122,17 @@ class PackageIndex:
         """SHA-256 of every file of a project by name, whether it is shown yet or not."""
         return {file.name: file.sha256 for file in self._stored(canonicalize_name(project))}
 
-    def fail(
-        self,
-        method: str,
-        path: str,
-        *,
-        times: int = 1,
-        status: int | None = 500,
-        headers: dict[str, str] | None = None,
-        message: str = "Injected",
-        lose_reply: bool = False,
-        delay: float = 0,
-    ) -> None:
-        """Spoil the next `times` requests of `method` whose path matches the pattern `path` somewhere.
-
-        With `lose_reply`, or `status` None, the request takes effect; the first drops the connection instead
-        of answering. `delay` is in seconds.
-        """
-        kept = None if lose_reply else status
-        fault = Fault(method, re.compile(path), times, kept, headers or {}, message, lose_reply, delay)
-        with self._lock:
-            self._faults.append(fault)
-
-    def lose(self, n: int) -> None:
-        """Lose the reply to the n-th request from now, counted from 1, after it took effect."""
-        with self._lock:
-            self._lost.add(self._asked + n)
-
     def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply | None:
         """The reply to one HTTP request; None where it has to be lost."""
         path = unquote(urlsplit(target).path)
-        fault, lost = self._spoiled(method, path)
-        if fault:
-            time.sleep(fault.delay)
+        fault, lost = self._suffered(method, path)
         if fault and fault.status is not None:
             said = fault.message
             reply = Reply(fault.status, said.encode(), reason=said, headers=fault.headers)
         else:
             reply = self._answer(method, path, headers, body)
-        lost = lost or (fault is not None and fault.lose_reply)
         self.calls.append((method, path, 0 if lost else reply.status))
         return None if lost else reply
-
-    def _spoiled(self, method: str, path: str) -> tuple[Fault | None, bool]:
-        """The fault that this request has to suffer, and whether its reply is lost by number."""
-        with self._lock:
-            self._asked += 1
-            for fault in self._faults:
-                if fault.times > 0 and fault.method == method and fault.path.search(path):
-                    fault.times -= 1
-                    return fault, self._asked in self._lost
-            return None, self._asked in self._lost
 
     def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
         if method == "POST":
@@ -294,10 +244,7 @@ class PackageIndex:
             stored = self._backend.post(name, content)
             if stored.status != 200:  # noqa: PLR2004 HTTP's OK
                 return stored
-            effect = f"upload {name}"
-            self.effects.append(effect)
-        if self.on_effect:
-            self.on_effect(effect)
+        self._took_effect(f"upload {name}")
         return Reply(200, b"")
 
 

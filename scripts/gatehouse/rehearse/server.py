@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR
@@ -15,24 +14,9 @@ from gatehouse.rehearse.origin import Reply
 from gatehouse.rehearse.state import Listing
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Mapping
 
     from gatehouse.rehearse.spec import Call
-
-
-@dataclass
-class Fault:
-    """A reply to spoil, `times` times; `kept` is the status instead, None where the request takes effect."""
-
-    method: str
-    path: re.Pattern[str]
-    times: int
-    status: int | None
-    headers: dict[str, str]
-    message: str
-    lose_reply: bool
-    delay: float
 
 
 def json_reply(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Reply:
