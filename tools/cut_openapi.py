@@ -34,6 +34,7 @@ DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}
 GET /repos/{owner}/{repo}/labels
 GET /repos/{owner}/{repo}/issues/{issue_number}/labels
 POST /repos/{owner}/{repo}/issues/{issue_number}/labels
+GET /repos/{owner}/{repo}/git/commits/{commit_sha}
 GET /repos/{owner}/{repo}/git/ref/{ref}
 GET /repos/{owner}/{repo}/git/matching-refs/{ref}
 POST /repos/{owner}/{repo}/git/refs

@@ -13,6 +13,7 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from gatehouse.release.dist import Agent
+from gatehouse.release.evidence import evidence_json, read_verdict, verdict_of
 from tests.contracts.schemas import KEYS, LIST, LISTS, NAMES, WRITTEN_BY_USERS, schema, strict, with_tables
 from tests.contracts.suite import ROOT
 from tests.support.dists import make_dist
@@ -82,8 +83,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert gatehouse(folder, "scorecard") == 0
     results = folder / ".gatehouse" / "small"
     digest = json.loads((results / "eval.json").read_bytes())["agent"]["digest"]
-    make_dist(folder / "dist", agents=[Agent("small", "agents/small.yaml", 1, digest, "warn")])
-    assert gatehouse(folder, "evidence", "--results", str(results.parent)) == 1
+    agent = Agent("small", "agents/small.yaml", 1, digest, "warn")
+    build = make_dist(folder / "dist", agents=[agent])
+    verdict = verdict_of(agent, read_verdict(results), "https://github.com/acme/triage/actions/runs/1")
+    (folder / "evidence").mkdir()
+    (folder / "evidence/evidence.json").write_text(json.dumps(evidence_json(build, [verdict])))
     return results
 
 

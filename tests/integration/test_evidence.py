@@ -34,17 +34,23 @@ BRANCH, ELSEWHERE = "release/v1.2.0", "develop"
 
 @dataclass
 class Scene:
-    """A repository with runs, and a folder with a build of its commit `head`."""
+    """A repository with runs, and a folder with a build of its commit `head`.
+
+    `tip` is another commit with the same files, as the release branch's is beside the merge.
+    """
 
     gh: GitHub
+    repository: ReleaseRepository
     folder: Path
     head: str
+    tree: str
+    tip: str
     artifacts: int = 0
 
     def build(self, *agents: Agent, **changes: Any) -> None:
         """A build of `head` in `dist/`, in place of an older one."""
         shutil.rmtree(self.folder / "dist", ignore_errors=True)
-        make_dist(self.folder / "dist", agents=agents, **{"commit": self.head} | changes)
+        make_dist(self.folder / "dist", agents=agents, **{"commit": self.head, "tree": self.tree} | changes)
 
     def run(
         self,
@@ -58,11 +64,24 @@ class Scene:
         self.artifacts += 1
         folder = self.folder / f"artifact-{self.artifacts}"
         lay(folder, *verdicts)
-        head = commit or self.gh.git(NAME, "rev-parse", "v0.1.0")
-        run = self.gh.add_run(NAME, "agent-ci.yml", head, branch, event=event)
+        run = self.gh.add_run(NAME, "agent-ci.yml", commit or self.tip, branch, event=event)
         if verdicts:
             self.gh.add_artifact(NAME, run, artifact, folder)
         return run
+
+    def forged(self, ref: str) -> int:
+        """What somebody with plain push rights does: a workflow of their own under the name `ref`; its run.
+
+        It hands on a passing verdict that nobody reached.
+        """
+        workflow = "on: {push: , workflow_dispatch: }\njobs: {fake: {runs-on: x, steps: []}}\n"
+        self.repository.commit("mallory", {".github/workflows/agent-ci.yml": workflow})
+        self.repository.push("mallory", ref)
+        runs = [run["id"] for run in self.gh.runs(NAME) if run["head_branch"] == ref.split("/", 2)[2]]
+        lay(self.folder / "forged", eval_json())
+        self.gh.add_artifact(NAME, runs[-1], "gatehouse-eval", self.folder / "forged")
+        self.gh.finish_run(runs[-1])
+        return int(runs[-1])
 
     def environment(self) -> dict[str, str]:
         """What the runner sets."""
@@ -126,7 +145,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     """A repository without runs, whose build carries one agent."""
     with GitHub(tmp_path / "github") as gh:
         repository = ReleaseRepository(gh, tmp_path / "repository")
-        made = Scene(gh, tmp_path, gh.git(repository.name, "rev-parse", "develop"))
+        head, tree = gh.git(NAME, "rev-parse", "develop", "develop^{tree}").split()
+        tip = gh.git(NAME, "commit-tree", tree, "-p", head, "-m", "The same files")
+        made = Scene(gh, repository, tmp_path, head, tree, tip)
         made.build(TRIAGE)
         yield made
 
@@ -154,32 +175,59 @@ def test_a_verdict_of_the_release_branch_is_evidence(scene: Scene) -> None:
     assert "\npass\n" in (scene.folder / "output").read_text()
 
 
-@pytest.mark.parametrize(
-    ("version", "branch", "at_commit", "found"),
-    [
-        ("1.2.0", BRANCH, False, True),
-        ("1.2.0.dev7101", BRANCH, False, True),
-        ("1.2.0rc1", BRANCH, False, True),
-        ("1.2.0", "release/v1.2.1", False, False),
-        ("1.2.0", ELSEWHERE, False, False),
-        ("1.2.0", ELSEWHERE, True, True),
-    ],
-)
-def test_where_verdicts_are_looked_for(
-    scene: Scene, version: str, branch: str, at_commit: bool, found: bool
-) -> None:
-    """On the release branch of the built version, also for its pre-releases, and at the built commit."""
-    scene.build(TRIAGE, version=version)
-    scene.run(eval_json(), branch=branch, commit=scene.head if at_commit else "")
-    assert scene.look().code == (Exit.PASS if found else Exit.UNSCORED)
+@pytest.mark.parametrize("branch", [BRANCH, "v1.2.0", ELSEWHERE, "main"])
+@pytest.mark.parametrize("at", ["head", "tip", "v0.1.0"])
+def test_exactly_the_built_files_count(scene: Scene, branch: str, at: str) -> None:
+    """A run counts at every commit with the built tree, under whatever name, and at no other commit."""
+    commit = {"head": scene.head, "tip": scene.tip}.get(at) or scene.gh.git(NAME, "rev-parse", at)
+    scene.run(eval_json(), branch=branch, commit=commit)
+    assert scene.look().code == (Exit.UNSCORED if at == "v0.1.0" else Exit.PASS)
 
 
-def test_another_prefix_of_tags_is_another_branch(scene: Scene) -> None:
-    """In a repository of several packages each has its own release branches."""
+@pytest.mark.parametrize("version", ["1.2.0", "1.2.0.dev7101", "1.2.0rc1"])
+def test_the_release_branchs_verdict_is_found_with_few_requests(scene: Scene, version: str) -> None:
+    """Behind many younger runs of other branches, it takes one question about its commit."""
+    scene.build(TRIAGE, version=version, tag=None, ref="refs/heads/release/v1.2.0")
+    scene.run(eval_json())
+    for number in range(3):
+        commit = scene.gh.git(NAME, "commit-tree", f"{scene.head}^{{tree}}", "-m", f"Other {number}")
+        scene.run(branch=ELSEWHERE, commit=commit)
+    assert scene.look().code == Exit.PASS
+    assert len([path for _, path, _ in scene.gh.calls if "/git/commits/" in path]) == 1
+
+
+def test_a_commit_is_asked_about_once(scene: Scene) -> None:
+    """Many runs at one commit are one question about it."""
+    other = scene.gh.git(NAME, "rev-parse", "v0.1.0")
+    for _ in range(3):
+        scene.run(eval_json(), branch=ELSEWHERE, commit=other)
+        scene.run(eval_json(), commit=other)
+    assert scene.look().code == Exit.UNSCORED
+    assert [path for _, path, _ in scene.gh.calls if "/git/commits/" in path] == [
+        f"/repos/{NAME}/git/commits/{other}"
+    ]
+
+
+@pytest.mark.parametrize("ref", ["refs/tags/release/v1.2.0", "refs/heads/release/v1.2.0", "refs/tags/v1.2.0"])
+def test_a_forged_run_is_no_evidence(scene: Scene, ref: str) -> None:
+    """A tag or branch of a telling name with a workflow of its own proves nothing, nor hides a failure."""
+    run = scene.forged(ref)
+    assert scene.gh.runs(NAME)[-1]["event"] == "push"
+    done = scene.look()
+    assert done.code == Exit.UNSCORED, done
+    assert not scene.passes()
+    assert not [path for _, path, _ in scene.gh.calls if f"/runs/{run}/artifacts" in path]
     scene.run(eval_json(state="fail"))
-    run = scene.run(eval_json(), branch="release/triage-v1.2.0")
-    assert scene.look("--tag-prefix", "triage-v").code == Exit.PASS
-    assert scene.found()["run_url"] == scene.page(run)
+    assert scene.look().code == Exit.FAIL
+
+
+def test_a_run_at_a_commit_that_is_gone_is_left_out(scene: Scene) -> None:
+    """What GitHub no longer shows proves nothing; the log says which commit, and the permission it needs."""
+    scene.run(eval_json(), commit="e" * 40)
+    done = scene.look()
+    assert done.code == Exit.UNSCORED
+    assert f"Runs at {'e' * 40} are left out" in done.out
+    assert "contents: read" in done.out
 
 
 @pytest.mark.parametrize(
@@ -234,10 +282,32 @@ def test_another_digest_is_no_evidence(scene: Scene) -> None:
     done = scene.look()
     assert done.code == Exit.UNSCORED
     assert "of another digest (000000000000, not abababababab)" in done.err
-    assert f'"Run workflow" at {scene.gh.server_url}/{NAME}/actions/workflows/agent-ci.yml' in done.err
-    assert f"on the branch {BRANCH}" in done.err
+    assert f"{scene.gh.server_url}/{NAME}/actions/workflows/agent-ci.yml" in done.err
     assert scene.found()["state"] == "unscored"
     assert not scene.passes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "name"),
+    [
+        ({}, "tag", "v1.2.0"),
+        ({"tag": None, "ref": f"refs/heads/{BRANCH}", "version": "1.2.0.dev1"}, "branch", BRANCH),
+    ],
+)
+def test_a_missing_verdict_is_made_then_and_there(
+    scene: Scene, changes: dict[str, Any], kind: str, name: str
+) -> None:
+    """The message names the tag or branch to start agent-ci on, and the run of that is then evidence."""
+    scene.build(TRIAGE, **changes)
+    done = scene.look()
+    assert done.code == Exit.UNSCORED
+    assert (
+        f"Start agent-ci on the {kind} {name} (Actions, agent-ci, Run workflow, Use workflow from: {kind})"
+        in done.err
+    )
+    assert "then run the failed job again" in done.err
+    scene.run(eval_json(), branch=name, event="workflow_dispatch", commit=scene.head)
+    assert scene.look().code == Exit.PASS
 
 
 def test_runs_without_usable_verdicts_are_passed_over(scene: Scene) -> None:
@@ -270,19 +340,6 @@ def test_an_artifact_that_is_too_large_is_not_fetched(scene: Scene, monkeypatch:
     scene.run(eval_json())
     assert scene.look().code == Exit.UNSCORED
     assert not [path for _, path, _ in scene.gh.calls if path.endswith("/zip")]
-
-
-def test_verdicts_of_this_run_come_first(scene: Scene) -> None:
-    """What this very run measured counts before anything else, without asking GitHub."""
-    scene.run(eval_json(state="fail"))
-    asked = len(scene.gh.calls)
-    lay(scene.folder / "results", eval_json())
-    assert scene.look("--results", "results").code == Exit.PASS
-    assert scene.found()["run_url"] == f"{scene.page(77)}/attempts/1"
-    assert len(scene.gh.calls) == asked
-    lay(scene.folder / "results", eval_json(state="unscored"))
-    assert scene.look("--results", "results").code == Exit.FAIL
-    assert scene.look("--results", "nowhere").code == Exit.FAIL
 
 
 def test_every_agent_finds_its_own(scene: Scene) -> None:

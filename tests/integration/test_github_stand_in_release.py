@@ -174,3 +174,18 @@ def test_the_nth_reply_is_lost(gh: GitHub, work: Path) -> None:
         run_git(work, "push", "--quiet", "origin", "develop:lost")
     assert gh.git(NAME, "rev-parse", "lost") == run_git(work, "rev-parse", "develop")
     assert gh.effects[-1] == "push refs/heads/lost"
+
+
+@pytest.mark.parametrize(("length", "status"), [(65_536, 201), (65_537, 422)])
+def test_a_pull_request_that_is_too_long_is_refused(gh: GitHub, length: int, status: int) -> None:
+    """The text of a pull request has at most 65,536 characters, when it is opened and when it is changed."""
+    pulls, wish = f"{ROOT}/pulls", {"head": "develop", "base": "main", "title": "A change"}
+    made = ask(gh, "POST", pulls, json=wish | {"body": "é" * length})
+    assert made.status_code == status
+    if status == 422:
+        assert said(made)[1].endswith("Body is too long (maximum is 65536 characters)")
+        assert gh.pulls(NAME) == []
+        assert ask(gh, "POST", pulls, json=wish).status_code == 201
+    changed = ask(gh, "PATCH", f"{pulls}/1", json={"body": "x" * length, "title": "Changed"})
+    assert changed.status_code == (200 if status == 201 else 422)
+    assert gh.pull(NAME, 1)["title"] == ("Changed" if status == 201 else "A change")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,11 @@ from urllib.parse import quote
 
 import click
 
-from gatehouse.errors import Exit, InfrastructureError, Problem, State, UserError
-from gatehouse.github.escape import markdown_inline, plain
+from gatehouse.commands._release import workflow_files
+from gatehouse.errors import Exit, InfrastructureError, State
+from gatehouse.github.escape import markdown_inline
 from gatehouse.github.event import Event
-from gatehouse.github.runner import annotate, append_summary, in_actions, say, set_outputs
+from gatehouse.github.runner import annotate, append_summary, say, set_outputs
 from gatehouse.release.dist import load_build
 from gatehouse.release.evidence import (
     ARTIFACT_LIMIT,
@@ -25,7 +25,6 @@ from gatehouse.release.evidence import (
     evidence_json,
     may_count,
     newest_first,
-    read_verdict,
     summed_up,
     unpack,
     verdict_of,
@@ -66,12 +65,6 @@ Found = dict[str, Verdict]
     help="Folder that the verdicts are written to.",
 )
 @click.option(
-    "--results",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="FOLDER",
-    help="Verdicts of this very run, looked at first: AGENT/eval.json. Default: none.",
-)
-@click.option(
     "--workflow",
     default="agent-ci.yml",
     show_default=True,
@@ -81,34 +74,28 @@ Found = dict[str, Verdict]
 @click.option(
     "--tag-prefix", default="v", show_default=True, metavar="TEXT", help="What stands before a tag's version."
 )
-def evidence(dist: Path, out: Path, results: Path | None, workflow: str, tag_prefix: str) -> None:
+def evidence(dist: Path, out: Path, workflow: str, tag_prefix: str) -> None:
     """Find the verdict of every agent that a build carries.
 
-    Looks for verdicts on exactly the built digests: in --results, then in the runs of the workflow on the
-    release branch and at the built commit, newest first. Writes evidence.json and the verdicts' files. Exit
-    code: 0 all passed, or no agents; 1 one failed; 2 an option to mend; 3 one has no verdict.
+    Looks for verdicts on exactly the built digests in the runs of the workflow at commits with exactly the
+    built files, newest first. Writes evidence.json and the verdicts' files. Exit code: 0 all passed, or no
+    agents; 1 one failed; 2 an option to mend; 3 one has no verdict.
     """
-    if not re.fullmatch(r"[\w.-]+\.ya?ml", workflow):
-        repair = "Write the name of a file in .github/workflows, such as agent-ci.yml."
-        raise UserError(Problem(f'--workflow "{plain(workflow, 80)}" is no workflow file.', repair=repair))
+    workflow_files(workflow=(workflow,))
     build = load_build(dist)
     found: Found = {}
-    if results:
-        url = Event.read().run_url if in_actions() else ""
-        _take(build, {a.name: read_verdict(results / a.name) for a in build.agents}, url, found)
     failure = None
-    if _undecided(build, found):
+    if build.agents:
         try:
-            _search(build, workflow, branch_of(parse(parse(build.version).base_version), tag_prefix), found)
+            _search(build, workflow, tag_prefix, found)
         except InfrastructureError as error:
             failure = error
-    verdicts = [
-        found.get(a.name) or Verdict(State.UNSCORED, "there is no verdict on it") for a in build.agents
-    ]
+    none = Verdict(State.UNSCORED, f"no run of {workflow} at exactly the built files left one")
+    verdicts = [found.get(agent.name, none) for agent in build.agents]
     _write(build, verdicts, out)
     code = _tell(build, verdicts)
     if code is Exit.UNSCORED:
-        raise failure or InfrastructureError(_how_to(build, workflow, tag_prefix, verdicts))
+        raise failure or InfrastructureError(_how_to(build, workflow, verdicts))
     click.get_current_context().exit(code)
 
 
@@ -125,7 +112,7 @@ def _undecided(build: Build, found: Found) -> list[str]:
     return [a.name for a in build.agents if a.name not in found or not found[a.name].decisive]
 
 
-def _search(build: Build, workflow: str, branch: str, found: Found) -> None:
+def _search(build: Build, workflow: str, tag_prefix: str, found: Found) -> None:
     """Look through the runs, newest first, until every agent has a verdict; raises InfrastructureError."""
     from gatehouse.github.api import Api, ApiError  # noqa: PLC0415 beside the 60 ms of requests
 
@@ -134,7 +121,7 @@ def _search(build: Build, workflow: str, branch: str, found: Found) -> None:
         raise InfrastructureError("No verdicts: GITHUB_TOKEN is empty. Hand the job's token to the step.")
     with Api(event.api_url, token) as api:
         try:
-            for run in _runs(api, event.repository, workflow, branch, build.commit):
+            for run in _runs(api, event.repository, workflow, build, tag_prefix):
                 files = _verdicts(api, event.repository, run, build)
                 _take(build, files, f"{event.server_url}/{event.repository}/actions/runs/{run['id']}", found)
                 if not _undecided(build, found):
@@ -147,18 +134,47 @@ def _search(build: Build, workflow: str, branch: str, found: Found) -> None:
 
 _REFUSED = """\
 {error}
-To find verdicts, the job needs `permissions: actions: read`, and the repository the workflow {workflow}."""
+To find verdicts, the job needs `permissions:` with `actions: read` and `contents: read`, and the repository
+the workflow {workflow}."""
 
 
-def _runs(api: Api, repository: str, workflow: str, branch: str, commit: str) -> list[dict[str, Any]]:
-    """The runs whose verdicts may count, newest first."""
+def _runs(
+    api: Api, repository: str, workflow: str, build: Build, tag_prefix: str
+) -> Iterator[dict[str, Any]]:
+    """The runs whose verdicts may count: those of the release by its names, then the rest; newest first.
+
+    The names save requests and prove nothing: every run has to be at a commit with the built tree.
+    """
     path = f"/repos/{repository}/actions/workflows/{quote(workflow)}/runs"
-    listed = [
-        run
-        for query in ({"branch": branch}, {"head_sha": commit})
-        for run in _items(api, path, "workflow_runs", query)
-    ]
-    return newest_first(run for run in listed if may_count(run, repository, branch, commit))[:_LOOKED_AT]
+    names = [branch_of(parse(parse(build.version).base_version), tag_prefix), *filter(None, [build.tag])]
+    hints = [{"head_sha": build.commit}, *({"branch": name} for name in names)]
+    seen = set[int]()
+    trees: dict[str, str | None] = {}
+
+    def tree_of(commit: str) -> str | None:
+        if commit not in trees:
+            trees[commit] = _tree(api, repository, commit)
+        return trees[commit]
+
+    for queries in (hints, [{"event": "push"}, {"event": "workflow_dispatch"}]):
+        listed = newest_first(run for query in queries for run in _items(api, path, "workflow_runs", query))
+        for run in listed[:_LOOKED_AT]:
+            if run["id"] not in seen and may_count(run, repository, tree_of, build.tree):
+                seen.add(run["id"])
+                yield run
+
+
+def _tree(api: Api, repository: str, commit: str) -> str | None:
+    """The tree of a commit; None for one that GitHub does not show."""
+    from gatehouse.github.api import ApiError  # noqa: PLC0415 as above
+
+    try:
+        return str(api.get(f"/repos/{repository}/git/commits/{quote(commit)}")["tree"]["sha"])
+    except ApiError as error:
+        if error.status != 404:  # noqa: PLR2004 HTTP's "not found"
+            raise
+        say(f"Runs at {commit} are left out: it is gone, or the job lacks `permissions: contents: read`.")
+        return None
 
 
 def _items(api: Api, path: str, key: str, query: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -233,15 +249,15 @@ def _tell(build: Build, verdicts: list[Verdict]) -> Exit:
     return code
 
 
-def _how_to(build: Build, workflow: str, tag_prefix: str, verdicts: list[Verdict]) -> str:
+def _how_to(build: Build, workflow: str, verdicts: list[Verdict]) -> str:
     """What is missing, and how to get it."""
-    branch = branch_of(parse(parse(build.version).base_version), tag_prefix)
     lines = [
         f"{agent.name}: no verdict on {agent.digest}: {verdict.reason}."
         for agent, verdict in zip(build.agents, verdicts, strict=True)
         if not verdict.decisive
     ]
-    event = Event.read()
+    event, name = Event.read(), workflow.rpartition(".")[0]
+    kind, ref = ("tag", build.tag) if build.tag else ("branch", build.ref.removeprefix("refs/heads/"))
     page = f"{event.server_url}/{event.repository}/actions/workflows/{workflow}"
-    how = f'Start {workflow} on the branch {branch} ("Run workflow" at {page}), wait for it, run this again.'
-    return "\n".join([*lines, how])
+    how = f"Start {name} on the {kind} {ref} (Actions, {name}, Run workflow, Use workflow from: {kind}), "
+    return "\n".join([*lines, f"{how}wait for it, then run the failed job again. The workflow: {page}"])

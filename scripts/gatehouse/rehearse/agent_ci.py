@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.rehearse.jobs import inputs_of
 from gatehouse.rehearse.runner import virtual_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from gatehouse.rehearse.runner import WorkflowRun
 
@@ -27,10 +29,11 @@ def play_agent_ci(run: WorkflowRun) -> dict[str, Any]:
     As in the workflow, gate and comment are played whatever came before: `run.steps` says how each ended.
     """
     job = run.job("plan", checkout="commit")
-    planned = job.command("plan", {"GATEHOUSE_PLAN_AGENTS": ""}).outputs
+    wanted = agents_wanted(job.workspace)
+    planned = job.command("plan", {"GATEHOUSE_PLAN_AGENTS": wanted}).outputs
     for agent in json.loads(planned.get("agents", "[]")):
         _run(run, agent)
-    scorecard = _gate(run)
+    scorecard = _gate(run, wanted)
     if run.environment["GITHUB_EVENT_NAME"] == "pull_request":
         job = run.job("comment")
         job.fetch(VERDICTS, job.workspace / ".gatehouse")
@@ -39,9 +42,20 @@ def play_agent_ci(run: WorkflowRun) -> dict[str, Any]:
     return scorecard
 
 
+def agents_wanted(folder: Path) -> str:
+    """The input `agent` that the repository's own agent-ci.yml gives; "" where it says none."""
+    file = folder / ".github/workflows/agent-ci.yml"
+    return inputs_of(file.read_text("utf-8", "replace")).get("agent", "") if file.is_file() else ""
+
+
 def agent_files(folder: Path) -> list[Path]:
-    """The agent files of a repository, where every command looks for them."""
-    return sorted(path for path in (folder / "agents").glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
+    """The agent files of a repository, where its agent-ci.yml looks for them; a pattern may name none."""
+    patterns = [line.strip() for line in agents_wanted(folder).splitlines() if line.strip()]
+    found = set[Path]()
+    for pattern in patterns or ("agents/*.yaml", "agents/*.yml"):
+        with suppress(ValueError, NotImplementedError):  # an absolute one, which `plan` speaks about
+            found |= {path for path in folder.glob(pattern) if path.is_file()}
+    return sorted(found)
 
 
 def stand_in_verdicts(run: WorkflowRun) -> dict[str, Any]:
@@ -76,11 +90,12 @@ def _run(run: WorkflowRun, agent: Mapping[str, str]) -> None:
         job.hand_on(job.workspace / ".gatehouse" / agent["name"] / name, f"gatehouse-run-{agent['name']}-0")
 
 
-def _gate(run: WorkflowRun) -> dict[str, Any]:
+def _gate(run: WorkflowRun, wanted: str) -> dict[str, Any]:
     job = run.job("gate", checkout="commit")
     for artifact in run.artifacts.glob("gatehouse-run-*"):
         job.fetch(artifact.name, job.temp / "gatehouse-runs" / artifact.name)
-    job.command("eval-gate", {"GATEHOUSE_EVAL_GATE_RUNS": str(job.temp / "gatehouse-runs")})
+    runs = str(job.temp / "gatehouse-runs")
+    job.command("eval-gate", {"GATEHOUSE_EVAL_GATE_AGENTS": wanted, "GATEHOUSE_EVAL_GATE_RUNS": runs})
     job.command("cost-gate", {})
     job.command("scorecard", {"GATEHOUSE_SCORECARD_TO": "summary\nannotations"})
     job.hand_on(job.workspace / ".gatehouse", VERDICTS)

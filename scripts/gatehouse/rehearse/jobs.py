@@ -62,7 +62,9 @@ def build(run: WorkflowRun, inputs: dict[str, str], main: str) -> Build:
     """The one build of the run, handed on as an artifact; raises StepFailedError."""
     job = run.job("build", checkout="full")
     names = ("path", "tag-prefix", "candidate", "changelog")
-    job.must("build", _given("BUILD", {name: inputs.get(name, "") for name in names} | {"main": main}))
+    options = {name: inputs.get(name, "") for name in names}
+    options |= {"agents": inputs.get("agent", ""), "main": main}
+    job.must("build", _given("BUILD", options))
     made = load_build(job.workspace / "dist")
     job.hand_on(job.workspace / "dist", artifact_name(made.name))
     return made
@@ -77,7 +79,7 @@ def publish(run: WorkflowRun, made: Build, indexes: Indexes, index: Literal["pyp
     getattr(indexes, index).trust(made.name, run.machine.repository, run.workflow, environment)
     job = run.job(f"publish-{index}")
     job.fetch(artifact_name(made.name), job.workspace / "dist")
-    options = {"dist": "dist"}
+    options = {"dist": "dist", "digests": _digests(run)}
     if index == "pypi":
         job.fetch(EVIDENCE, job.workspace / "evidence")
         options["evidence"] = "evidence"
@@ -90,7 +92,8 @@ def verify(run: WorkflowRun, made: Build, indexes: Indexes, inputs: dict[str, st
     job = run.job("verify")
     job.fetch(artifact_name(made.name), job.workspace / "dist")
     python = str(getattr(sys, "_base_executable", sys.executable))
-    options = {"dist": "dist", "index": "testpypi", "python": python, "smoke": inputs.get("smoke", "")}
+    options = {"dist": "dist", "digests": _digests(run), "index": "testpypi", "python": python}
+    options["smoke"] = inputs.get("smoke", "")
     job.must("verify-install", _given("VERIFY_INSTALL", options), secret=indexes.environment)
 
 
@@ -109,7 +112,7 @@ def github_release(run: WorkflowRun, made: Build) -> dict[str, str]:
     job = run.job("github-release")
     job.fetch(artifact_name(made.name), job.workspace / "dist")
     job.fetch(EVIDENCE, job.workspace / "evidence")
-    options = {"dist": "dist", "evidence": "evidence"}
+    options = {"dist": "dist", "digests": _digests(run), "evidence": "evidence"}
     return job.must("github-release", _given("GITHUB_RELEASE", options), secret=_token(run)).outputs
 
 
@@ -120,6 +123,11 @@ def with_token(
     job: Job = run.job(name)
     options |= {key: inputs.get(key, "") for key in ("tag-prefix", "changelog")}
     return job.must(command, _given(command, options), secret=_token(run)).outputs
+
+
+def _digests(run: WorkflowRun) -> str:
+    """The output `digests` of the run's build: what its artifact has to hold, whoever replaces it."""
+    return next(step.outputs["digests"] for step in run.steps if step.command == "build")
 
 
 def _token(run: WorkflowRun) -> dict[str, str]:

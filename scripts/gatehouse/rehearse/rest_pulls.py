@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from gatehouse.rehearse.spec import Call
 
+MAX_BODY = 65_536
+"""Characters of a pull request's body; GitHub refuses a longer one."""
+
 FORBIDDEN = "GitHub Actions is not permitted to create or approve pull requests."
 
 
@@ -57,6 +60,7 @@ class Pulls:
         head = commit(head_repository, f"refs/heads/{branch}") if head_repository else None
         if head_repository is None or head is None:
             raise invalid("PullRequest", "head")
+        _check_body(wish.get("body"))
         for other in repository.pulls.values():
             wanted = ("open", wish["base"], branch, head_repository)
             if (other.state, other.base, other.head, other.head_repository) == wanted:
@@ -249,6 +253,7 @@ class Pulls:
         pull = pull_of(repository, call.path["pull_number"])
         if not account.may_write and account.login != pull.author.login:
             raise Refusal(403, "Must have admin rights to Repository.")
+        _check_body(call.body.get("body"))
         state = call.body.get("state", pull.state)
         if state != pull.state:
             lost = self._world.origin.commit(pull.head_repository, f"refs/heads/{pull.head}") is None
@@ -272,3 +277,9 @@ class Pulls:
         title, text = call.body.get("commit_title", ""), call.body.get("commit_message", "")
         sha = self.merge(repository, account, pull.number, method, title=title, text=text)
         return Answer(200, {"merged": True, "message": "Pull Request successfully merged", "sha": sha})
+
+
+def _check_body(body: str | None) -> None:
+    """Refuse a body as GitHub does: too long."""
+    if body and len(body) > MAX_BODY:
+        raise invalid("PullRequest", "body", f"Body is too long (maximum is {MAX_BODY} characters)")

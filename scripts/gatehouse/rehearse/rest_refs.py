@@ -1,4 +1,4 @@
-"""Refs and branches by the API, under the same protection as a push."""
+"""Refs, commits and branches by the API, under the same protection as a push."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Refs:
     def __init__(self, world: World) -> None:
         self._world = world
         self.operations: dict[str, Callable[[Repository, Account, Call], Answer]] = {
+            "git/get-commit": self._get_commit,
             "git/get-ref": self._get,
             "git/list-matching-refs": self._list_matching,
             "git/create-ref": self._create,
@@ -38,6 +39,26 @@ class Refs:
             "repos/get-branch": self._get_branch,
             "repos/get-branch-protection": self._get_protection,
         }
+
+    def _get_commit(self, repository: Repository, account: Account, call: Call) -> Answer:
+        sha, name = call.path["commit_sha"], repository.name
+        if self._world.origin.commit(name, sha) != sha:  # a branch's name, or a tag's own hash, is none
+            raise Refusal(404, "Not Found")
+        shown = self._world.origin.git(name, "log", "-1", "--no-show-signature", "--format=%T %P%n%B", sha)
+        first, _, message = shown.partition("\n")
+        tree, *parents = first.split()
+
+        def links(of: str) -> dict[str, str]:
+            address, page = f"git/commits/{of}", f"commit/{of}"
+            where = self._world.address(repository, address), self._world.page(repository, page)
+            return {"sha": of, "url": where[0], "html_url": where[1]}
+
+        given = links(sha) | {
+            "message": message,
+            "tree": {"sha": tree, "url": self._world.address(repository, f"git/trees/{tree}")},
+            "parents": [links(parent) for parent in parents],
+        }
+        return Answer(200, self._world.spec.fill("git-commit", given))
 
     def _get(self, repository: Repository, account: Account, call: Call) -> Answer:
         ref = f"refs/{call.path['ref']}"

@@ -1,7 +1,7 @@
 """Whether the agents that a build carries have passing verdicts; a build without agents needs none.
 
 A verdict is what the gates left of one agent: `eval.json` and, where costs were judged, `cost.json`. It
-counts for exactly the digest that stands in `build.json`, whatever branch or commit it was reached on.
+counts for exactly the digest that stands in `build.json`, from a run at a commit with exactly the built tree.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gatehouse.errors import Decision, Exit, State
 from gatehouse.github.escape import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from gatehouse.release.dist import Agent, Build
@@ -117,15 +117,17 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
-def may_count(run: dict[str, Any], repository: str, branch: str, commit: str) -> bool:
-    """Whether the verdicts of a workflow run may be evidence for a build of `commit`, released from `branch`.
+def may_count(run: dict[str, Any], repository: str, tree_of: Callable[[str], str | None], tree: str) -> bool:
+    """Whether the verdicts of a workflow run may be evidence for a build of `tree`.
 
-    `run` is as GitHub's REST API shows it. A pull request's run never counts, nor one of a fork: who opens it
-    may have changed the thresholds, the golden set, or the workflow itself.
+    `run` is as GitHub's REST API shows it, `tree_of` the tree of a commit, None for one that is not there. At
+    the built tree the workflow that ran is the reviewed one. Names prove nothing: who may push can give a tag
+    the name of a release branch, and a branch a workflow of its own. A pull request's run never counts, nor
+    one of a fork: who opens it may have changed the thresholds, the golden set, or the workflow itself.
     """
     head = (run.get("head_repository") or {}).get("full_name") or ""
     ours = head.casefold() == repository.casefold() and run.get("event") in ("push", "workflow_dispatch")
-    return ours and (run.get("head_branch") == branch or run.get("head_sha") == commit)
+    return ours and tree_of(run["head_sha"]) == tree
 
 
 def newest_first(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

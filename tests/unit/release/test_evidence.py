@@ -36,11 +36,13 @@ DIGEST = "sha256:" + "ab" * 32
 TRIAGE = Agent("refund-triage", "agents/refund-triage.yaml", "3", DIGEST, "warn")
 STRICT = replace(TRIAGE, on_inconclusive="fail")
 OTHER = {"name": "refund-triage", "version": "3", "digest": "sha256:" + "00" * 32, "path": "a.yaml"}
-REPOSITORY, BRANCH, COMMIT = "acme/triage", "release/v1.2.0", "c" * 40
+REPOSITORY, TREE = "acme/triage", "d" * 40
+TREES = {"a" * 40: TREE, "b" * 40: "e" * 40}
+"""The tree of each commit that there is."""
 RUN = {
     "id": 1,
     "event": "push",
-    "head_branch": BRANCH,
+    "head_branch": "release/v1.2.0",
     "head_sha": "a" * 40,
     "head_repository": {"full_name": REPOSITORY},
     "created_at": "2026-11-01T10:00:00Z",
@@ -140,21 +142,20 @@ def test_all_agents_together(states: list[str], agent: Agent, state: str, code: 
     [
         ({}, True),
         ({"event": "workflow_dispatch"}, True),
-        ({"head_branch": "main", "head_sha": COMMIT}, True),
+        ({"head_branch": "main"}, True),
         ({"head_repository": {"full_name": "Acme/Triage"}}, True),
-        ({"head_branch": "main"}, False),
-        ({"head_branch": "release/v1.2.01"}, False),
+        ({"head_sha": "b" * 40}, False),
+        ({"head_sha": "f" * 40}, False),
         ({"event": "pull_request"}, False),
         ({"event": "pull_request_target"}, False),
         ({"event": "workflow_run"}, False),
-        ({"event": "pull_request", "head_sha": COMMIT}, False),
         ({"head_repository": {"full_name": "mallory/triage"}}, False),
         ({"head_repository": None}, False),
     ],
 )
 def test_which_runs_may_count(changes: dict[str, Any], counts: bool) -> None:
-    """Only pushes and dispatches of our own repository, on the release branch or at the built commit."""
-    assert may_count(RUN | changes, REPOSITORY, BRANCH, COMMIT) is counts
+    """Only pushes and dispatches of our own repository at exactly the built tree, whatever the branch."""
+    assert may_count(RUN | changes, REPOSITORY, TREES.get, TREE) is counts
 
 
 def test_the_newest_run_is_the_one_that_started_last() -> None:
