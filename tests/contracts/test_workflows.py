@@ -162,6 +162,29 @@ def test_publish_jobs_hold_nothing_but_the_publication(path: str, name: str) -> 
     assert fetched[1:] == (["gatehouse-evidence"] if action == "publish-pypi" else [])
 
 
+TAKING = {*PUBLISHING, "verify-install", "github-release"}
+"""The actions that take the built files in the run in which others execute them."""
+
+
+@pytest.mark.parametrize(("path", "name"), jobs_with(TAKING))
+def test_what_was_built_is_taken_by_the_digests_of_the_build_job(path: str, name: str) -> None:
+    """Any job can replace an artifact; none can change the output of the build, which each step compares."""
+    steps = load(path)["jobs"][name]["steps"]
+    [given] = [step["with"] for step in steps if set(own_actions({"steps": [step]})) & TAKING]
+    assert given["digests"] == "${{ needs.build.outputs.digests }}"
+
+
+@pytest.mark.parametrize("path", [".github/workflows/staging.yml", "templates/oidc/staging.yml"])
+def test_staging_builds_release_branches_only(path: str) -> None:
+    """On another ref nothing is built: its version may be taken by other bytes; and the gate says why."""
+    jobs = load(path)["jobs"]
+    assert jobs["build"]["if"] == "${{ startsWith(github.ref, 'refs/heads/release/') }}"
+    refusal = jobs["gate"]["steps"][0]
+    assert refusal["if"] == "${{ !startsWith(github.ref, 'refs/heads/release/') }}"
+    assert "::error" in refusal["run"]
+    assert "exit 1" in refusal["run"]
+
+
 @pytest.mark.parametrize(("path", "name"), jobs_with({"publish-pypi"}))
 def test_pypi_comes_last_and_never_in_a_trial(path: str, name: str) -> None:
     """What goes to PyPI was built, judged and verified; a trial asks nobody, and no pre-release by itself."""

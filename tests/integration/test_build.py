@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gatehouse.agent.definition import load_agent
+from gatehouse.commands.build import agents_of
 from gatehouse.rehearse.origin import run_git
-from gatehouse.release.dist import BUILD, NOTES, SUMS, load_build
+from gatehouse.release.checkout import read_checkout
+from gatehouse.release.dist import BUILD, NOTES, SUMS, load_build, sha256_of
 from tests.support.projects import Done, call, start, write_project
 
 if TYPE_CHECKING:
@@ -184,7 +187,10 @@ def test_a_tag_is_built_as_its_version(tagged: Path) -> None:
 def test_the_outputs_are_enough_to_go_on(tagged: Path) -> None:
     """A step hands on version, files with digests, agents and the artifact; the summary shows them."""
     said = outputs(tagged.parent / "acme-outputs")
-    assert json.loads(said.pop("digests")) == digests(tagged)
+    handed_on = said.pop("digests")
+    assert load_build(tagged / "dist", handed_on).version == "1.2.0"
+    others = {name: sha256_of(tagged / "dist" / name) for name in (BUILD, NOTES, SUMS)}
+    assert json.loads(handed_on) == digests(tagged) | others
     assert sorted(json.loads(said.pop("files"))) == sorted(digests(tagged))
     assert said == {
         "version": "1.2.0",
@@ -245,6 +251,17 @@ def test_the_same_commit_gives_the_same_bytes(tagged: Path, tmp_path: Path) -> N
     assert digests(clone) == digests(tagged)
 
 
+def test_a_branch_at_a_tag_gives_the_tags_bytes(tagged: Path, tmp_path: Path) -> None:
+    """A branch at a tagged commit has the tag's version, and so its bytes: an index takes no others."""
+    run_git(tmp_path, "clone", "--quiet", str(tagged), "clone")
+    clone = tmp_path / "clone"
+    run_git(clone, "checkout", "--quiet", "-B", "develop", "v1.2.0")
+    built(clone, env=runner(clone, "refs/heads/develop"))
+    build = load_build(clone / "dist")
+    assert (build.version, build.tag, build.ref) == ("1.2.0", None, "refs/heads/develop")
+    assert digests(clone) == digests(tagged)
+
+
 @pytest.fixture(scope="module")
 def candidate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A first release branch, no tag yet and an earlier build in dist, built in a run; and its variables."""
@@ -292,18 +309,52 @@ def test_a_hostile_branch_is_carried_exactly(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("pwned"))
 
 
-def test_a_package_of_several(tmp_path: Path) -> None:
-    """A package in a folder has tags of its own: those of its neighbours do not count."""
+def package_of_several(folder: Path) -> Path:
+    """A repository whose package lies in packages/triage."""
     config = PYPROJECT.replace('version_file = "src/acme_triage/_version.py"', 'root = "../.."')
     inner = {f"packages/triage/{name}": text for name, text in FILES.items() if name != "CHANGELOG.md"}
     inner |= {"packages/triage/pyproject.toml": config, "CHANGELOG.md": CHANGELOG, "other.py": ""}
-    folder = repository(tmp_path / "acme", inner, tag="triage-v1.2.0")
+    return repository(folder, inner, tag="triage-v1.2.0")
+
+
+def test_a_package_of_several(tmp_path: Path) -> None:
+    """A package in a folder has tags of its own: those of its neighbours do not count."""
+    folder = package_of_several(tmp_path / "acme")
     run_git(folder, "tag", "bar-v9.0.0")
     args = ("--path", "packages/triage", "--tag-prefix", "triage-v", "--out", "out/dist")
     built(folder, *args, env=runner(folder, "refs/tags/triage-v1.2.0"))
     build = load_build(folder / "out" / "dist")
-    assert (build.version, build.tag) == ("1.2.0", "triage-v1.2.0")
+    assert (build.version, build.tag, build.agents) == ("1.2.0", "triage-v1.2.0", ())
     assert (folder / "out" / "dist" / NOTES).is_file()
+
+
+def test_agents_are_never_left_out_in_silence(tmp_path: Path) -> None:
+    """Where only the root has agents, a package of several has to name its own, as for agent-ci."""
+    folder = write_project(package_of_several(tmp_path / "acme"))
+    commit(folder)
+    place, package = ("--path", "packages/triage", "--tag-prefix", "triage-v"), folder / "packages/triage"
+    for said in (refused(folder, *place), refused(package, "--tag-prefix", "triage-v")):
+        assert "--path packages/triage has no agents" in said
+        assert "agents/echo.yaml would be published without a verdict" in said
+        assert "--agent 'agents/*.yaml', the input `agent`" in said
+    assert 'Did you mean "agents/echo.yaml"?' in refused(folder, *place, "--agent", "agents/ecko.yaml")
+    chosen = {"PATH": UV, "GATEHOUSE_BUILD_AGENTS": "agents/*.yaml\nagents/echo.yaml\n"}
+    built(package, "--tag-prefix", "triage-v", env=chosen)
+    [agent] = load_build(package / "dist").agents
+    assert (agent.name, agent.path) == ("echo", "agents/echo.yaml")
+    assert agent.digest == load_agent("agents/echo.yaml", folder).digest
+
+
+def test_a_package_of_several_with_agents_of_its_own(tmp_path: Path) -> None:
+    """The agents of the package's folder are taken by default, whatever else the repository has."""
+    folder = write_project(package_of_several(tmp_path / "acme"))
+    write_project(folder, name="own")
+    (folder / "packages/triage/agents").mkdir()
+    (folder / "agents/own.yaml").rename(folder / "packages/triage/agents/own.yaml")
+    commit(folder)
+    checkout = read_checkout(folder / "packages/triage", "", "", "triage-v")
+    assert [agent.path for agent in agents_of(checkout, ())] == ["packages/triage/agents/own.yaml"]
+    assert [agent.path for agent in agents_of(checkout, ("agents/*.yaml",))] == ["agents/echo.yaml"]
 
 
 def test_hatch_vcs_takes_the_candidates_version(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from gatehouse.rehearse.github import GitHub
-from gatehouse.release.dist import Agent, sha256_of
+from gatehouse.release.dist import Agent, digests_of, sha256_of
 from gatehouse.release.notes import MARKER
 from tests.integration.test_tag_release import TAG, Done, Prepared, publish
 from tests.support.dists import make_dist
@@ -177,7 +177,12 @@ def test_another_build_is_refused(gh: GitHub, repo: Prepared, changes: dict[str,
 
 
 def test_files_that_are_not_the_built_ones_are_refused(gh: GitHub, repo: Prepared) -> None:
-    """A file whose digest is not the build's ends it before anything is done."""
+    """A file whose digest is not the build's ends it before anything is done; a changed record does too."""
+    handed_on = json.dumps(digests_of(repo.folder / "dist"))
+    build(repo, code="import os")
+    done = github_release(repo, "--digests", handed_on)
+    assert done.code == 2, done.output
+    assert "the artifact was changed after the build" in done.output
     (repo.folder / "dist" / FILES[1]).write_bytes(b"other")
     done = github_release(repo)
     assert done.code == 2, done.output

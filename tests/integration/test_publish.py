@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gatehouse.rehearse.github import GitHub
 from gatehouse.rehearse.index import Indexes
-from gatehouse.release.dist import Agent
+from gatehouse.release.dist import Agent, digests_of
 from tests.support.dists import make_dist
 from tests.support.projects import Done, gatehouse
 
@@ -163,6 +164,20 @@ def test_the_missing_file_is_completed(place: Place) -> None:
     assert "\ncompleted\n" in (place.folder / "output").read_text()
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_another_artifact_than_the_builds_is_not_published(place: Place, command: str) -> None:
+    """What a job put in the artifact's place, record and all, is refused; the build itself is taken."""
+    digests = json.dumps(digests_of(place.dist))
+    make_dist(place.dist, code="import os")
+    done = place.run(command, "--digests", digests)
+    assert done.code == 2
+    assert "the artifact was changed after the build: SHA256SUMS, acme_triage-1.2.0" in done.err
+    assert place.index(command).calls == []
+    make_dist(place.dist)
+    assert place.run(command, "--digests", digests).code == 0
+    assert place.index(command).files("acme-triage") == place.built()
+
+
 @pytest.mark.parametrize("kinds", [("wheel",), ("sdist",), ("wheel", "sdist")])
 def test_other_bytes_are_refused(place: Place, kinds: tuple[str, ...]) -> None:
     """Other bytes under any of the names: refused with both digests, and no file is uploaded beside them."""
@@ -173,6 +188,12 @@ def test_other_bytes_are_refused(place: Place, kinds: tuple[str, ...]) -> None:
     assert done.code == 1
     assert files[0].sha256 in done.err
     assert "never takes other bytes" in done.err
+    for said in (
+        "run the failed jobs again instead of all",
+        "release a new version",
+        "[build-system] requires",
+    ):
+        assert said in done.err.replace("\n", " ")
     assert uploads(place.indexes.pypi) == []
 
 

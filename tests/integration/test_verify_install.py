@@ -193,6 +193,7 @@ def test_an_index_in_trouble_is_no_fault_of_the_package(bench: Bench) -> None:
         (("--index", "npm"), {}, "'npm' is not one of 'testpypi', 'pypi'"),
         (("--wait", "-1"), {}, "-1 is not in the range"),
         (("--dist", "nothing"), {}, "nothing/build.json"),
+        (("--digests", '{"build.json": "0"}'), {}, "the artifact was changed after the build"),
         ((), {"requires": ["six @ https://evil.test/six.whl"]}, "takes no direct references"),
         ((), {"requires": ["--index-url=https://evil.test"]}, "no requirement"),
     ],

@@ -61,9 +61,15 @@ def test_ci_of_a_locked_project_publishes_its_dev_build(
 
 
 def test_staging(gh: GitHub, indexes: Indexes, train: Callable[[Mapping[str, str]], Train]) -> None:
-    """A push of a release branch is tested by default with pytest, and its build installed from TestPyPI."""
+    """A push of a release branch is tested by default with pytest, and its build installed from TestPyPI.
+
+    The button on another branch builds nothing, and is red in words.
+    """
     line = train({"staging.yml": template("oidc/staging.yml")})
     line.trust("staging.yml")
+    result = line.dispatch("staging.yml", "refs/heads/develop")
+    assert result.jobs == {"gate": "failure"}, result.log
+    assert "Staging builds release branches only" in [text[:36] for _, text, _ in result.annotations]
     line.commit("release/v0.2.0", {"acme_triage/speed.py": '"""Speed."""\n'})
     result = line.push("staging.yml", "release/v0.2.0")
     assert result.jobs == BUILD_AND_TEST | TESTPYPI | {"gate": "success"}, result.log

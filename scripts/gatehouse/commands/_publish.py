@@ -48,8 +48,16 @@ _LINES = 60
 """Lines of a program's output that are shown."""
 
 
+digests_option = click.option(
+    "--digests",
+    default="",
+    metavar="JSON",
+    help="The build's output `digests`: what --dist must hold. Without it, build.json is believed.",
+)
+
+
 def publish_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of both commands: dist, attestations, wait."""
+    """The options of both commands: dist, digests, attestations, wait."""
     for option in (
         click.option(
             "--wait",
@@ -64,6 +72,7 @@ def publish_options(function: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Sign the files by the job's id token and upload that too (needs pypi-attestations).",
         ),
+        digests_option,
         click.option(
             "--dist",
             type=click.Path(file_okay=False, path_type=Path),
@@ -313,7 +322,8 @@ def _signed(folder: Path, files: Sequence[File], credentials: Credentials) -> It
 
 
 def _with_attestation(path: Path) -> list[str]:
-    """The file, and its attestation where it has one, as twine takes them."""
+    """The file, and its attestation where it has one, as twine takes them: not for options."""
+    path = path.absolute()
     attestation = path.with_name(f"{path.name}.publish.attestation")
     return [str(path), *([str(attestation)] if attestation.exists() else [])]
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import chdir
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -19,7 +20,9 @@ import click
 from gatehouse.agent.definition import load_agent
 from gatehouse.agent.digest import tracked_below
 from gatehouse.agent.interpreter import worker_environment
-from gatehouse.commands._shared import AGENT_FILES, require_unique
+from gatehouse.cli import Lines
+from gatehouse.commands._release import file_paths
+from gatehouse.commands._shared import AGENT_FILES, agent_files, require_unique
 from gatehouse.errors import InfrastructureError, Problem, UserError
 from gatehouse.github.escape import markdown_inline, plain
 from gatehouse.github.event import Event
@@ -28,6 +31,7 @@ from gatehouse.release.checkout import (
     NOTHING,
     Candidate,
     Run,
+    changelog_of,
     export,
     ignored_files,
     is_on_main,
@@ -38,8 +42,17 @@ from gatehouse.release.checkout import (
     version_is_right,
     wanted_version,
 )
-from gatehouse.release.dist import BUILD, NOTES, SUMS, Agent, Build, File, artifact_name, sha256_of
-from gatehouse.release.git import Git
+from gatehouse.release.dist import (
+    BUILD,
+    NOTES,
+    SUMS,
+    Agent,
+    Build,
+    File,
+    artifact_name,
+    digests_of,
+    sha256_of,
+)
 from gatehouse.release.package import (
     entry_point_faults,
     metadata_faults,
@@ -84,6 +97,16 @@ class Project(NamedTuple):
 @click.command
 @click.option("--path", default=".", metavar="FOLDER", help="Folder of the package. Default: this one.")
 @click.option(
+    "--agent",
+    "agents",
+    cls=Lines,
+    multiple=True,
+    metavar="FILE",
+    envvar=None,
+    help="Agent file from the repository's root, or a pattern of them; repeatable. "
+    "Default: agents/*.yaml below --path.",
+)
+@click.option(
     "--tag-prefix", default="v", metavar="TEXT", help="What stands before the version in tags. Default: v."
 )
 @click.option("--main", default="main", metavar="BRANCH", help="Branch of what is released. Default: main.")
@@ -97,7 +120,15 @@ class Project(NamedTuple):
     "--changelog", default="CHANGELOG.md", metavar="FILE", help="Changelog, for the release's notes."
 )
 @click.option("--out", default="dist", metavar="FOLDER", help="Folder of the built files. Default: dist.")
-def build(path: str, tag_prefix: str, main: str, candidate: Candidate, changelog: str, out: str) -> None:
+def build(
+    path: str,
+    agents: tuple[str, ...],
+    tag_prefix: str,
+    main: str,
+    candidate: Candidate,
+    changelog: str,
+    out: str,
+) -> None:
     """Build wheel and sdist once, with their digests.
 
     Builds the files of the commit that is checked out, and nothing else, in a temporary folder; checks them,
@@ -105,6 +136,7 @@ def build(path: str, tag_prefix: str, main: str, candidate: Candidate, changelog
     mend, 3 what the build needs could not be fetched.
     """
     folder = Path(out)
+    file_paths(out=out)
     _require_tools()
     _require_free(folder)
     project = read_project(Path(path))
@@ -113,8 +145,9 @@ def build(path: str, tag_prefix: str, main: str, candidate: Candidate, changelog
     wanted = wanted_version(checkout.ref, tag_prefix, candidate, run, checkout.epoch)
     if wanted.version is None:
         require_tag_in_reach(checkout, tag_prefix)
-    agents = agents_of(Path(path))
+    carried = agents_of(checkout, agents)
     on_main = _on_main(checkout, main)
+    history = changelog_of(checkout, changelog)
     _say_untracked(checkout, folder)
     with TemporaryDirectory(prefix="gatehouse-build-", dir=os.environ.get("RUNNER_TEMP")) as temporary:
         tree, made = Path(temporary, "tree"), Path(temporary, "made")
@@ -138,9 +171,9 @@ def build(path: str, tag_prefix: str, main: str, candidate: Candidate, changelog
                 File(one.path.name, sha256_of(one.path), one.path.stat().st_size, one.kind)
                 for one in archives
             ),
-            agents=agents,
+            agents=carried,
         )
-        deliver(built, made, notes_of(checkout, changelog, version), folder)
+        deliver(built, made, notes_of(history, version), folder)
     _report(built, folder, wanted)
 
 
@@ -165,24 +198,41 @@ def read_project(path: Path) -> Project:
     return Project(name, "hatch-vcs" in str(requires))
 
 
-def agents_of(path: Path) -> tuple[Agent, ...]:
-    """The agents below the package's folder, as `gatehouse run` knows them; raises UserError."""
-    files = sorted(
-        {os.path.relpath(file) for pattern in AGENT_FILES for file in path.glob(pattern) if file.is_file()}
-    )
-    require_unique(files)
-    agents, problems = [], []
-    for file in files:
-        try:
-            agent = load_agent(file)
-        except UserError as error:
-            problems += error.problems
-            continue
-        strict: Any = agent.evals.on_inconclusive
-        agents.append(Agent(agent.name, file, agent.version, agent.digest, strict))
+def agents_of(checkout: Checkout, patterns: tuple[str, ...]) -> tuple[Agent, ...]:
+    """The agents that the build carries, as agent-ci knows them; raises UserError.
+
+    `patterns` are agent files from the repository's root; without any, those below the package's folder.
+    """
+    with chdir(checkout.top):
+        files = agent_files(patterns) if patterns else _agents_below(checkout.project)
+        require_unique(files)
+        agents, problems = [], []
+        for file in files:
+            try:
+                agent = load_agent(file)
+            except UserError as error:
+                problems += error.problems
+                continue
+            strict: Any = agent.evals.on_inconclusive
+            agents.append(Agent(agent.name, file, agent.version, agent.digest, strict))
     if problems:
         raise UserError(*problems, left=NOTHING)
     return tuple(agents)
+
+
+def _agents_below(project: str) -> list[str]:
+    """The agent files of the package's folder; raises UserError where only the repository's root has any."""
+    found, elsewhere = (
+        sorted({str(file) for pattern in AGENT_FILES for file in place.glob(pattern) if file.is_file()})
+        for place in (Path(project), Path())
+    )
+    if elsewhere and not found:
+        names = plain(", ".join(elsewhere), 200)
+        raise _refused(
+            f"--path {project} has no agents, and {names} would be published without a verdict",
+            "Name the package's agents as for agent-ci: --agent 'agents/*.yaml', the input `agent`.",
+        )
+    return found
 
 
 def run_build(project: Path, made: Path, named: Project, wanted: Wanted, epoch: int) -> tuple[Path, Path]:
@@ -257,19 +307,20 @@ def check(
     return version
 
 
-def notes_of(checkout: Checkout, changelog: str, version: Version) -> str | None:
+def notes_of(text: str | None, version: Version) -> str | None:
     """The changelog's section of the version, for a candidate that of the version to come; None for none."""
     from gatehouse.release.changelog import section  # noqa: PLC0415 with a parser that only a build needs
 
-    name = os.path.relpath(Path.cwd().resolve() / changelog, checkout.top)
-    text = Git(checkout.top).show(checkout.commit, name)
     return None if text is None else section(text, version) or section(text, version.base_version)
 
 
 def deliver(built: Build, made: Path, notes: str | None, out: Path) -> None:
     """Make the folder `out` appear whole, in place of an earlier one of ours."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(mkdtemp(prefix=".gatehouse-", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(mkdtemp(prefix=".gatehouse-", dir=out.parent))
+    except OSError as error:
+        raise InfrastructureError(f"{out} could not be written: {error}") from None
     try:
         for file in built.files:
             shutil.copyfile(made / file.name, fresh / file.name)
@@ -388,7 +439,7 @@ def _report(built: Build, out: Path, wanted: Wanted) -> None:
             "prerelease": built.prerelease,
             "tag": built.tag or "",
             "files": json.dumps([file.name for file in built.files]),
-            "digests": json.dumps({file.name: file.sha256 for file in built.files}),
+            "digests": json.dumps(digests_of(out)),
             "agents": json.dumps([agent.name for agent in built.agents]),
             "artifact": artifact_name(built.name),
         }

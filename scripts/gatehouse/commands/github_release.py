@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import click
 
+from gatehouse.commands._publish import digests_option
 from gatehouse.commands._release import report, repository_at
 from gatehouse.errors import Decision, Exit, InfrastructureError, Problem, UserError
 from gatehouse.github.event import Event
@@ -66,6 +67,7 @@ class Asset:
     metavar="FOLDER",
     help="Folder of the build.",
 )
+@digests_option
 @click.option(
     "--evidence",
     type=click.Path(file_okay=False, path_type=Path),
@@ -81,7 +83,7 @@ class Asset:
     show_default=True,
     help="Text of the release: the changelog's section, GitHub's own notes, or both.",
 )
-def github_release(dist: Path, evidence: Path, notes: str) -> None:
+def github_release(dist: Path, digests: str, evidence: Path, notes: str) -> None:
     """Publish a GitHub Release with the built files.
 
     A draft until every file is there with the digest of the build; published last. Needs no checkout: the
@@ -89,7 +91,7 @@ def github_release(dist: Path, evidence: Path, notes: str) -> None:
     verdict; 2 the build, or a release with other files; 3 GitHub failed.
     """
     event = Event.read()
-    build = load_build(dist)
+    build = load_build(dist, digests)
     tag = _tag_of(build, event)
     decision = passing(build, evidence)
     if not decision.passed:

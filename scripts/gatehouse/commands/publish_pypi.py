@@ -21,7 +21,9 @@ from gatehouse.github.runner import say
     metavar="FOLDER",
     help="What `gatehouse evidence` wrote: the verdicts of the agents that the build carries.",
 )
-def publish_pypi(dist: Path, attestations: bool, wait: int, pre_release: bool, evidence: Path) -> None:
+def publish_pypi(
+    dist: Path, digests: str, attestations: bool, wait: int, pre_release: bool, evidence: Path
+) -> None:
     """Publish the built files to PyPI.
 
     Refused, by build.json alone: a commit that main does not hold, a build that is not its tag's, a
@@ -35,7 +37,7 @@ def publish_pypi(dist: Path, attestations: bool, wait: int, pre_release: bool, e
     from gatehouse.release.evidence import passing  # noqa: PLC0415
     from gatehouse.release.index import PYPI, PublishRefusedError, publishable  # noqa: PLC0415
 
-    build = load_build(dist)
+    build = load_build(dist, digests)
     decision = publishable(build, pre_release=pre_release, evidence=passing(build, evidence))
     if not decision.passed:
         raise PublishRefusedError(decision.reason)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command("publish-testpypi")
 @publish_options
-def publish_testpypi(dist: Path, attestations: bool, wait: int) -> None:
+def publish_testpypi(dist: Path, digests: str, attestations: bool, wait: int) -> None:
     """Publish the built files to TestPyPI.
 
     By the API token in TEST_PYPI_TOKEN, else by the job's id token (trusted publishing). Only files that
@@ -26,4 +26,4 @@ def publish_testpypi(dist: Path, attestations: bool, wait: int) -> None:
     from gatehouse.release.dist import load_build  # noqa: PLC0415
     from gatehouse.release.index import TESTPYPI  # noqa: PLC0415
 
-    publish(TESTPYPI, load_build(dist), dist, attestations=attestations, wait=wait)
+    publish(TESTPYPI, load_build(dist, digests), dist, attestations=attestations, wait=wait)

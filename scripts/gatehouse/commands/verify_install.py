@@ -15,6 +15,7 @@ import click
 
 from gatehouse.agent.interpreter import user_interpreter
 from gatehouse.cli import Lines
+from gatehouse.commands._publish import digests_option
 from gatehouse.errors import Exit, InfrastructureError, Problem, UserError
 from gatehouse.github.escape import markdown_block, markdown_inline, plain
 from gatehouse.github.runner import annotate, append_summary, say, set_outputs
@@ -63,6 +64,7 @@ _VERSION = "import importlib.metadata, sys; print(importlib.metadata.version(sys
     metavar="FOLDER",
     help="Folder of the built files with their build.json.",
 )
+@digests_option
 @click.option(
     "--index",
     type=click.Choice(["testpypi", "pypi"]),
@@ -92,14 +94,16 @@ _VERSION = "import importlib.metadata, sys; print(importlib.metadata.version(sys
     metavar="SECONDS",
     help="How long to wait for an index that does not show the package yet.",
 )
-def verify_install(dist: Path, index: str, python: str, smoke: tuple[str, ...], wait: int) -> None:
+def verify_install(
+    dist: Path, digests: str, index: str, python: str, smoke: tuple[str, ...], wait: int
+) -> None:
     """Install the published package afresh and try it.
 
     In a new virtual environment and an empty folder: the dependencies from PyPI, exactly the built wheel from
     the index, its hash checked; then its version, `--help` of each console script, and your own commands.
     Exit code: 0 all of it works, 1 the package does not, 2 an option to mend, 3 the index or the network.
     """
-    build = load_build(dist)
+    build = load_build(dist, digests)
     wheels = [file.name for file in build.files if file.kind == "wheel"]
     if not wheels:
         raise UserError(Problem("the build has no wheel to install.", path=str(dist / "build.json")))

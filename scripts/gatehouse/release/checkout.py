@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from packaging.version import Version
 
@@ -13,9 +14,6 @@ from gatehouse.errors import Decision, Problem, UserError
 from gatehouse.github.escape import plain
 from gatehouse.release.git import Git, GitError
 from gatehouse.release.version import newest, tag_of, version_of_branch, version_of_tag
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Candidate = Literal["dev", "rc", "scm"]
 NOTHING = "Nothing was built."
@@ -139,7 +137,7 @@ def read_checkout(path: Path, ref: str, sha: str, prefix: str) -> Checkout:
     commit = git.commit("HEAD")
     if commit is None:
         raise _refused("the repository has no commit yet")
-    here = tuple(tag for tag in git("tag", "--points-at", "HEAD").splitlines() if version_of_tag(tag, prefix))
+    here = tuple(tag for tag in git.lines("tag", "--points-at", "HEAD") if version_of_tag(tag, prefix))
     ref = ref or _own_ref(git, here, prefix)
     faults = [*_ref_faults(git, ref, sha, commit), *_dirty_faults(git)]
     if git.is_shallow():
@@ -158,7 +156,7 @@ def read_checkout(path: Path, ref: str, sha: str, prefix: str) -> Checkout:
 def require_tag_in_reach(checkout: Checkout, prefix: str) -> None:
     """Raise UserError where no version tag is in the commit's history: a version would be invented."""
     git = Git(checkout.top)
-    if newest(git("tag", "--merged", "HEAD").splitlines(), prefix):
+    if newest(git.lines("tag", "--merged", "HEAD"), prefix):
         return
     if found := newest(git.tags(), prefix):
         raise _refused(
@@ -172,7 +170,7 @@ def require_tag_in_reach(checkout: Checkout, prefix: str) -> None:
         refs = {}
     if newest((ref.removeprefix("refs/tags/") for ref in refs), prefix):
         raise _refused("the clone has none of the version tags that its origin has", _FULL.format(""))
-    first = git("rev-list", "--max-parents=0", "--first-parent", "HEAD").splitlines()[-1][:12]
+    first = git.lines("rev-list", "--max-parents=0", "--first-parent", "HEAD")[-1][:12]
     raise _refused(
         f"there is no version tag {prefix}X.Y.Z yet to count from",
         f"Tag the first commit: `git tag {prefix}0.0.0 {first} && git push origin {prefix}0.0.0`. "
@@ -208,8 +206,9 @@ def export(checkout: Checkout, target: Path, tag: str | None, prefix: str) -> No
     here = newest(checkout.tags_here, prefix)
     refs = _refs_to_keep(source, checkout, tag or (tag_of(here, prefix) if here else None), prefix)
     (target / ".git" / "packed-refs").write_bytes(os.fsencode("".join(f"{line}\n" for line in refs)))
-    # setuptools-scm writes the branch's name into the sdist: it is the ref's, however it was checked out.
-    branch = checkout.ref if checkout.ref.startswith("refs/heads/") else None
+    # setuptools-scm writes the branch's name into the sdist: it is the ref's, however it was checked out, but
+    # none at a version's tag, where a branch is built as that version: the tag's bytes then.
+    branch = checkout.ref if checkout.ref.startswith("refs/heads/") and not here else None
     head = f"ref: {branch}" if branch else checkout.commit
     (target / ".git" / "HEAD").write_bytes(os.fsencode(head + "\n"))
     git("read-tree", "HEAD")
@@ -223,6 +222,12 @@ def export(checkout: Checkout, target: Path, tag: str | None, prefix: str) -> No
     modes = {name: about.split(" ")[0] for about, _, name in staged if name}
     for name in names:
         _copy(checkout.top / name, target / name, modes.get(name))
+
+
+def changelog_of(checkout: Checkout, path: str) -> str | None:
+    """The changelog at the commit, None for none; `path` is relative to here. Raises UserError: no UTF-8."""
+    name = os.path.relpath(Path.cwd().resolve() / path, checkout.top)
+    return Git(checkout.top).text(checkout.commit, name, NOTHING)
 
 
 def tracked_files(top: Path) -> set[str]:
@@ -284,8 +289,8 @@ def _dirty_faults(git: Git) -> list[Problem]:
 def _refs_to_keep(source: Git, checkout: Checkout, own: str | None, prefix: str) -> list[str]:
     """`HASH REF` of the refs that the copy has."""
     kept = []
-    listed = source("for-each-ref", "--format=%(objectname) %(*objectname) %(refname)", "refs")
-    for line in listed.splitlines():
+    listed = source.lines("for-each-ref", "--format=%(objectname) %(*objectname) %(refname)", "refs")
+    for line in listed:
         found, peeled, ref = line.split(" ", 2)
         tag = ref.removeprefix("refs/tags/")
         foreign = version_of_tag(tag, prefix) is None

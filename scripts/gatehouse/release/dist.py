@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gatehouse.errors import Problem, UserError
+from gatehouse.github.escape import plain
 
 BUILD = "build.json"
 SUMS = "SHA256SUMS"
@@ -19,6 +20,7 @@ NOTES = "notes.md"
 _SCHEMA = Path(__file__).parents[1] / "schemas" / "build.schema.json"
 _LIMIT = 2**20
 """Bytes of a build.json; a longer one is not ours."""
+_LEFT = "These are not the files that were built: nothing was done with them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,24 @@ def artifact_name(name: str) -> str:
     return f"gatehouse-dist-{name}"
 
 
-def load_build(folder: Path) -> Build:
+def digests_of(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of everything in `folder`, `build.json` too; "" for what is no file."""
+    return {
+        path.name: sha256_of(path) if path.is_file() and not path.is_symlink() else ""
+        for path in sorted(folder.iterdir())
+    }
+
+
+def load_build(folder: Path, digests: str = "") -> Build:
     """The build in `folder`, its files compared with their digests; raises UserError naming every fault.
 
     A wheel or sdist that `build.json` does not name is a fault too: a later stage takes what it finds.
+    `digests` is the build job's output of that name, what `digests_of` found then, as JSON: any job of a run
+    can replace an artifact with another that agrees with itself, and none the output of another. "" compares
+    nothing.
     """
+    if digests and (folder / BUILD).is_file():
+        _require_unchanged(folder, digests)
     data = _read(folder / BUILD)
     build = Build(
         **{key: data[key] for key in Build.__dataclass_fields__ if key not in ("files", "agents")},
@@ -102,8 +117,30 @@ def load_build(folder: Path) -> Build:
         if path.name.endswith((".whl", ".tar.gz")) and path.name not in known
     ]
     if faults:
-        raise UserError(*faults, left="These are not the files that were built: nothing was done with them.")
+        raise UserError(*faults, left=_LEFT)
     return build
+
+
+def _require_unchanged(folder: Path, digests: str) -> None:
+    try:
+        wanted = json.loads(digests)
+    except (ValueError, RecursionError):
+        wanted = None
+    if not isinstance(wanted, dict):
+        repair = "Hand on the output `digests` of the build, whole."
+        raise UserError(Problem("--digests is no JSON object of SHA-256 by name", repair=repair))
+    found = digests_of(folder)
+    changed = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+    if changed:
+        raise UserError(
+            Problem(
+                f"the artifact was changed after the build: {plain(', '.join(changed), 500)}",
+                path=str(folder),
+                repair="Publish nothing of this run until it is known which job did it: the ones that verify "
+                "execute the package and its dependencies.",
+            ),
+            left=_LEFT,
+        )
 
 
 def _fault(folder: Path, file: File) -> Problem | None:
@@ -142,8 +179,8 @@ def _read(path: Path) -> dict[str, Any]:
     # JSON Schema's `$` also matches before a last line end.
     faults += (
         []
-        if faults or not re.search(r"[\x00-\x1f]", "".join(_strings(data)))
-        else [Problem("holds control characters", path=str(path))]
+        if faults or not re.search("[\x00-\x1f\ud800-\udfff]", "".join(_strings(data)))
+        else [Problem("holds control characters, or halves of characters", path=str(path))]
     )
     if faults:
         raise UserError(*faults)

@@ -138,46 +138,46 @@ class IndexClient:
 
         Faults of the network and of the server are met with patience; raises IndexUnreachableError after it.
         """
-        deadline, fault = self.clock() + _READ_BUDGET, ""
-        for pause in pauses():
-            files, fault, wait = self._look(project)
-            if files is not None:
-                return files
-            if not self._rest(max(pause, wait), deadline):
-                break
-        raise IndexUnreachableError(
-            f"{self.index.title} gives no usable answer: {fault}. Run this again later."
-        )
+        files, fault = self._look_until(lambda _files: True, project, _READ_BUDGET)
+        if files is None:
+            raise IndexUnreachableError(
+                f"{self.index.title} gives no usable answer: {fault}. Run this again later."
+            )
+        return files
 
     def wait_until_shown(self, build: Build, budget: float) -> None:
         """Wait, at most `budget` seconds, until the index shows every file with the digest that was built.
 
         Raises PublishRefusedError for other bytes, IndexUnreachableError where it shows too little.
         """
-        deadline, fault, missing = self.clock() + budget, "", build.files
-        for pause in pauses():
-            files, fault, wait = self._look(build.name)
-            if files is not None:
-                seen = standing(build, self.index, files)
-                require_no_conflict(seen)
-                if seen.state == "present":
-                    return
-                missing = seen.missing
-            if not self._rest(max(pause, wait), deadline):
-                break
-        names = ", ".join(file.name for file in missing)
-        raise IndexUnreachableError(
-            f"{self.index.title} took the files, but after {budget:.0f} s it does not show {names}"
-            f"{': ' if fault else ''}{fault}.\nRun this again: what is there already is not uploaded twice."
-        )
 
-    def _rest(self, pause: float, deadline: float) -> bool:
-        """Wait until the next look; False where there is no time for one."""
-        left = deadline - self.clock()
-        if left <= 0:
-            return False
-        self.sleep(min(pause, left))
-        return True
+        def whole(files: Mapping[str, str]) -> bool:
+            seen = standing(build, self.index, files)
+            require_no_conflict(seen)
+            return not seen.missing
+
+        files, fault = self._look_until(whole, build.name, budget)
+        if missing := standing(build, self.index, files or {}).missing:
+            names = ", ".join(file.name for file in missing)
+            raise IndexUnreachableError(
+                f"{self.index.title} took the files, but after {budget:.0f} s it does not show {names}"
+                f"{': ' if fault else ''}{fault}.\n"
+                "Run this again: what is there already is not uploaded twice."
+            )
+
+    def _look_until(
+        self, enough: Callable[[Mapping[str, str]], bool], project: str, budget: float
+    ) -> tuple[dict[str, str] | None, str]:
+        """What was shown last, None for never, and what was wrong with the last look; `budget` is seconds."""
+        deadline, shown, fault = self.clock() + budget, None, ""
+        for pause in pauses():
+            files, fault, wait = self._look(project)
+            shown = shown if files is None else files
+            left = deadline - self.clock()
+            if (files is not None and enough(files)) or left <= 0:
+                break
+            self.sleep(min(max(pause, wait), left))
+        return shown, fault
 
     def _look(self, project: str) -> tuple[dict[str, str] | None, str, float]:
         """The files that are shown; or None, what was wrong, and the seconds that the index asks for.
@@ -218,8 +218,10 @@ def require_no_conflict(seen: Standing) -> None:
 
 
 CONFLICT = """\
-An index never takes other bytes under a name that was used, not even after a deletion. Either these files
-were built a second time: publish the first build's artifact. Or the version is taken: release another."""
+An index never takes other bytes under a name that was used, not even after a deletion. A second build gives
+other bytes where its backend or a plugin of it has moved on since: run the failed jobs again instead of all
+jobs, so that what was built first is published; where that is too late, release a new version. Exact versions
+in [build-system] requires ("setuptools==80.9.0") keep the bytes the same."""
 
 
 def files_of(reply: Any) -> dict[str, str] | None:

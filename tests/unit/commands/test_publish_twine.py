@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from gatehouse.commands._publish import Credentials, Failure, failure_of, without_tracebacks
+from gatehouse.commands._publish import (
+    Credentials,
+    Failure,
+    _with_attestation,
+    failure_of,
+    without_tracebacks,
+)
 from gatehouse.errors import UserError
 from gatehouse.release.index import TESTPYPI
 from tests.support.dists import make_dist
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FROM = "from https://upload.pypi.org/legacy/"
 JOB = {
@@ -101,3 +104,13 @@ def test_what_one_cannot_publish_with(
     with pytest.raises(UserError, match=says) as error:
         Credentials.of(TESTPYPI, build, variables, attestations=attestations)
     assert "Nothing was uploaded." in str(error.value)
+
+
+def test_files_are_no_options_of_twine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder whose name begins with a dash is still a folder."""
+    monkeypatch.chdir(tmp_path)
+    built, signed = Path("-x/a.whl"), Path("-x/a.whl.publish.attestation")
+    assert _with_attestation(built) == [str(tmp_path / built)]
+    built.parent.mkdir()
+    signed.touch()
+    assert _with_attestation(built) == [str(tmp_path / built), str(tmp_path / signed)]

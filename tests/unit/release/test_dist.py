@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gatehouse.errors import UserError
-from gatehouse.release.dist import BUILD, Agent, load_build
+from gatehouse.release.dist import BUILD, NOTES, SUMS, Agent, digests_of, load_build
 from tests.support.dists import make_dist
 
 if TYPE_CHECKING:
@@ -104,6 +104,51 @@ def test_a_hostile_record_is_refused(tmp_path: Path, changes: dict[str, Any]) ->
     (tmp_path / BUILD).write_text(json.dumps(data | changes))
     with pytest.raises(UserError):
         load_build(tmp_path)
+
+
+def rebuild(folder: Path) -> None:
+    """Another build of the same version, which agrees with itself."""
+    make_dist(folder, code="import os")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (rebuild, r"SHA256SUMS, acme_triage-1.2.0-py3-none-any.whl, acme_triage-1.2.0.tar.gz, build.json"),
+        (lambda folder: make_dist(folder, on_main=False), BUILD),
+        (lambda folder: make_dist(folder, agents=[AGENT]), BUILD),
+        (lambda folder: (folder / NOTES).write_text("Send your keys.\n"), NOTES),
+        (lambda folder: (folder / SUMS).unlink(), SUMS),
+        (lambda folder: (folder / "more.txt").write_text(""), "more.txt"),
+        (lambda folder: (folder / "more").mkdir(), "more"),
+        (link_wheel, "acme_triage-1.2.0-py3-none-any.whl"),
+    ],
+)
+def test_what_the_build_did_not_hand_on_is_refused(
+    tmp_path: Path, change: Callable[[Path], Any], said: str
+) -> None:
+    """A folder that was changed after the build is refused, however well it agrees with itself."""
+    folder = tmp_path / "dist"
+    build = make_dist(folder)
+    digests = json.dumps(digests_of(folder))
+    assert load_build(folder, digests) == build
+    change(folder)
+    with pytest.raises(UserError, match=f"changed after the build: {said}"):
+        load_build(folder, digests)
+
+
+@pytest.mark.parametrize("digests", ["x", "[]", '"build.json"', "[" * 100_000])
+def test_digests_that_are_none_are_refused(tmp_path: Path, digests: str) -> None:
+    """What is no JSON object of digests compares nothing, and is not believed to."""
+    make_dist(tmp_path)
+    with pytest.raises(UserError, match="no JSON object"):
+        load_build(tmp_path, digests)
+
+
+def test_a_missing_artifact_is_said_to_be_missing(tmp_path: Path) -> None:
+    """With digests too, a folder without a build is one that was not downloaded, not one that was changed."""
+    with pytest.raises(UserError, match="cannot be read"):
+        load_build(tmp_path / "dist", "{}")
 
 
 def test_fields_of_a_newer_writer_are_left_aside(tmp_path: Path) -> None:
