@@ -142,7 +142,11 @@ def main(args: list[str] | None = None) -> None:
         show_error(error)
         sys.exit(error.code)
     except click.ClickException as error:
-        error.show()
+        from gatehouse.github.runner import say  # noqa: PLC0415 only for the error
+
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip("\n"), sys.stderr)
         sys.exit(Exit.INVALID)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])

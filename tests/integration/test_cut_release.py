@@ -189,7 +189,7 @@ def test_a_run_by_the_push_is_not_doubled(repo: ReleaseRepository) -> None:
         (
             {".github/workflows/staging.yml": "on: push\njobs: {}\n"},
             ["agent-ci.yml"],
-            "staging.yml has no trigger `workflow_dispatch`",
+            "staging.yml was not started: Workflow does not have 'workflow_dispatch' trigger",
         ),
     ],
 )
@@ -266,6 +266,47 @@ def test_another_release_under_way_is_refused(repo: ReleaseRepository) -> None:
     assert "release/v0.1.1 is under way" in refused(repo)
     repo.push("release/v0.1.1", "refs/tags/v0.1.1")
     assert cut(repo).code == 0
+
+
+def test_a_hotfix_of_main_comes_to_develop_first(repo: ReleaseRepository) -> None:
+    """A commit that only main has refuses the cut before anything is made, and is named with what to do."""
+    repo.push("main", "refs/heads/hotfix")
+    fix = repo.commit("hotfix", {"hotfix.txt": "quick"}, "A hotfix")
+    repo.push("hotfix", "refs/heads/main")
+    said = refused(repo)
+    assert f'develop lacks what main has: {fix[:12]} "A hotfix"' in said
+    assert "Merge main into develop first" in said
+
+
+@pytest.mark.parametrize("method", ["merge", "squash"])
+def test_a_hotfix_that_came_to_develop_is_in_nobodys_way(repo: ReleaseRepository, method: str) -> None:
+    """However main was merged into develop, by a squash too, the cut goes on; so it does with other files."""
+    repo.push("main", "refs/heads/hotfix")
+    repo.commit("hotfix", {"hotfix.txt": "quick"})
+    repo.push("hotfix", "refs/heads/main")
+    number = repo.gh.open_pull(NAME, "main", "develop", "Take the hotfix", login=PERSON)["number"]
+    repo.merge_pull(number, method)
+    repo.green()
+    done = cut(repo)
+    assert done.code == 0, done.out
+    assert "develop has all that main has" in done.out
+
+
+def test_what_conflicts_with_main_is_refused(repo: ReleaseRepository) -> None:
+    """Where main and develop changed one line, the conflict is met before the cut."""
+    repo.push("main", "refs/heads/hotfix")
+    repo.commit("hotfix", {"acme_triage/urgency.py": "HOT = 1\n"}, "A conflict")
+    repo.push("hotfix", "refs/heads/main")
+    assert '"A conflict"' in refused(repo)
+
+
+def test_a_push_of_before_is_not_trusted_to_have_started(repo: ReleaseRepository) -> None:
+    """With --push-starts a branch that this run did not push is looked at, and what is missing is started."""
+    repo.gh.fail("POST", "/dispatches", status=502, message="no")
+    assert cut(repo).code == 3
+    done = cut(repo, "--push-starts")
+    assert done.code == 0, done.err
+    assert state(repo) == CUT_STATE
 
 
 def test_foreign_commits_are_refused_and_named(repo: ReleaseRepository) -> None:
@@ -358,7 +399,7 @@ def test_hostile_options_are_refused(repo: ReleaseRepository, option: str) -> No
 def test_a_hostile_changelog_is_carried_exactly(repo: ReleaseRepository) -> None:
     """Whatever the changelog holds, the branch has it byte for byte, and no text of ours obeys it."""
     evil = (
-        "- $(touch pwned) `id` ${{ secrets.X }} \x1b[2J\u202e\udcff <img src=x onerror=y> @everyone #1\r\n"
+        "- $(touch pwned) `id` ${{ secrets.X }} \x1b[2J\u202e <img src=x onerror=y> @everyone #1\r\n"
         "::set-output name=x::y\r\n##[error]z\r\n- ````\r\n  ## [Unreleased]\r\n  ````\r\n"
     )
     repo.commit("develop", {"CHANGELOG.md": CHANGELOG.replace("- Sort by urgency.\n", evil)})
@@ -367,7 +408,7 @@ def test_a_hostile_changelog_is_carried_exactly(repo: ReleaseRepository) -> None
     assert done.code == 0, done.err
     done = cut(repo)
     assert done.code == 0, done.err
-    assert evil.encode(errors="surrogateescape") in repo.blob(BRANCH, "CHANGELOG.md")
+    assert evil.encode() in repo.blob(BRANCH, "CHANGELOG.md")
     body = repo.gh.pull(NAME, 1)["body"]
     fence = re.search("^(`+)markdown$", body, re.MULTILINE)
     assert fence

@@ -97,6 +97,35 @@ def test_what_came_meanwhile_stays_unreleased(gh: GitHub, tmp_path: Path, method
     assert repo.show("develop", "mood.py") == "MOODS = 7"
 
 
+@pytest.mark.parametrize("version", ["1.2.0rc1", "v1.2.0.dev3", " 1.2.0a1 "])
+def test_a_pre_release_is_left_as_it_is(gh: GitHub, tmp_path: Path, version: str) -> None:
+    """A pre-release has nothing to merge back: its release branch goes on, and that is no failure."""
+    repo = cut(ReleaseRepository(gh, tmp_path / "repository"))
+    gh.git(NAME, "tag", "v1.2.0rc1", BRANCH)
+    publish(gh, "v1.2.0rc1", prerelease=True)
+    before = repo.refs()
+    done = finish(repo, "--version", version)
+    assert done.code == 0, done.output
+    assert "nothing to merge back for a pre-release" in done.output
+    assert done.outputs == {"merged": "false", "pull-request-url": "", "branch-deleted": "false"}
+    assert repo.refs() == before
+
+
+@pytest.mark.parametrize("args", [("--version", "1.2.0.post1"), ()])
+def test_a_post_release_is_finished(gh: GitHub, repo: ReleaseRepository, args: tuple[str, ...]) -> None:
+    """A post-release that a person tagged on main comes back to develop as any release does."""
+    finish(repo)
+    repo.push("main", "refs/heads/post")
+    post = repo.commit("post", {"README.md": "# Mended\n"})
+    repo.push("post", "refs/heads/main")
+    gh.git(NAME, "tag", "v1.2.0.post1", post)
+    publish(gh, "v1.2.0.post1")
+    done = finish(repo, *args)
+    assert done.code == 0, done.output
+    assert reaches(repo)
+    assert repo.show("develop", "README.md") == "# Mended"
+
+
 def test_without_a_github_release_nothing_is_done(gh: GitHub, tmp_path: Path) -> None:
     """A version without a published GitHub Release is not finished; a draft is none."""
     repo = cut(ReleaseRepository(gh, tmp_path / "repository"))

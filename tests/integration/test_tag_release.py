@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
+from gatehouse.commands import _release
 from gatehouse.rehearse.github import GitHub
 from tests.support.faults import World, run
+from tests.support.projects import call
 from tests.support.repositories import CHANGELOG, NAME, ReleaseRepository
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ def test_the_merge_is_tagged_and_released(gh: GitHub, repo: ReleaseRepository, m
     assert done.outputs == {"version": "1.2.0", "tag": TAG, "commit": merged}
     again = tag_release(repo)
     assert again.code == 0, again.output
-    assert "was started already (queued)" in again.output
+    assert "release.yml was started already on v1.2.0 and is queued: http" in again.output
     assert dispatched(gh) == [("release.yml", TAG)]
 
 
@@ -145,6 +148,83 @@ def test_other_files_than_the_release_branchs_are_refused(gh: GitHub, repo: Rele
     assert "was never green" in done.output
     assert repo.head(f"refs/tags/{TAG}") == ""
     assert dispatched(gh) == []
+
+
+def test_other_files_that_were_staged_are_tagged(gh: GitHub, repo: ReleaseRepository) -> None:
+    """Where main had commits of its own, a green staging of the merge's own files is all that is asked."""
+    repo.push("main", "refs/heads/hotfix")
+    repo.commit("hotfix", {"hotfix.txt": "quick"})
+    repo.push("hotfix", "refs/heads/main")
+    merged = gh.merge_pull(NAME, 1)
+    assert tag_release(repo).code == 1
+    gh.add_run(NAME, "staging.yml", merged, "any")
+    done = tag_release(repo)
+    assert done.code == 0, done.output
+    assert repo.head(f"refs/tags/{TAG}") == merged
+
+
+def test_a_branch_of_the_tags_name_is_not_started(gh: GitHub, repo: ReleaseRepository) -> None:
+    """A branch named v1.2.0 with another release workflow is not what is started: the tag is."""
+    merged = gh.merge_pull(NAME, 1)
+    evil = "on: workflow_dispatch\njobs: {}\n"
+    repo.commit(TAG, {".github/workflows/release.yml": evil}, "Mine")
+    assert tag_release(repo).code == 0
+    assert [(one["ref"], one["sha"]) for one in gh.dispatches] == [(f"refs/tags/{TAG}", merged)]
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "starts", "said"),
+    [
+        (None, True, "Started release.yml on v1.2.0"),
+        ("startup_failure", True, "Started release.yml on v1.2.0"),
+        ("failure", False, "ended with failure: http"),
+        ("cancelled", False, "Re-run it there"),
+    ],
+)
+@pytest.mark.parametrize("args", [(), ("--push-starts",)])
+def test_a_tag_of_before_gets_its_release(
+    gh: GitHub,
+    repo: ReleaseRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    args: tuple[str, ...],
+    conclusion: str | None,
+    starts: bool,
+    said: str,
+) -> None:
+    """Whoever made the tag, a release that never began is started, and of one that failed it is warned."""
+    merged = gh.merge_pull(NAME, 1)
+    gh.git(NAME, "tag", TAG, merged)
+    if conclusion:
+        gh.add_run(NAME, "release.yml", merged, TAG, "push", "completed", conclusion)
+    monkeypatch.setattr(_release, "time", SimpleNamespace(sleep=lambda _: None))
+    env = repo.environment(ref="refs/heads/main")
+    done = call(repo.folder, "tag-release", "--version", "1.2.0", *args, env=env)
+    assert done.code == 0, done.err
+    assert dispatched(gh) == [("release.yml", TAG)] * starts
+    assert said in done.out
+    assert ("warning" in done.out) is not starts
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_two_quick_presses_start_one_release(
+    gh: GitHub, repo: ReleaseRepository, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Where the tag was there, it is looked once more after GitHub had time to list the first press's run."""
+    merged = gh.merge_pull(NAME, 1)
+    if there:
+        gh.git(NAME, "tag", TAG, merged)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        gh.add_run(NAME, "release.yml", merged, TAG, "workflow_dispatch", "queued", None)
+
+    monkeypatch.setattr(_release, "time", SimpleNamespace(sleep=wait))
+    env = repo.environment(ref="refs/heads/main")
+    done = call(repo.folder, "tag-release", "--version", "1.2.0", env=env)
+    assert done.code == 0, done.err
+    assert waits == [_release.SETTLE] * there
+    assert dispatched(gh) == [("release.yml", TAG)] * (not there)
 
 
 def test_a_merge_that_is_gone_from_main_is_refused(gh: GitHub, repo: ReleaseRepository) -> None:
@@ -251,10 +331,10 @@ def publish(gh: GitHub, tag: str, **more: Any) -> dict[str, Any]:
 def test_workflows_are_looked_for_first(gh: GitHub, repo: ReleaseRepository) -> None:
     """A workflow that does not exist is said before anything is done, all of them at once."""
     gh.merge_pull(NAME, 1)
-    done = tag_release(repo, "--staging-workflow", "stage.yml", "--release-workflow", "../ship.yml")
+    done = tag_release(repo, "--staging-workflow", "stage.yml", "--release-workflow", "ship.yml")
     assert done.code == 2, done.output
     assert "no workflow stage.yml" in done.output
-    assert "no workflow ../ship.yml" in done.output
+    assert "no workflow ship.yml" in done.output
     assert repo.head(f"refs/tags/{TAG}") == ""
 
 

@@ -36,6 +36,9 @@ KINDS = {
 }
 """Text by class. None holds NUL, which neither an argument, a variable nor the name of a ref can."""
 
+IN_JSON = KINDS | {"nul": "a\0b", "surrogate": "\ud800"}
+"""What a file in JSON may hold besides."""
+
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
 )
@@ -102,21 +105,15 @@ def ref_of(text: str) -> str:
     return encoded.decode(errors="ignore").strip("/.") or "x"
 
 
-def known(fault: str | None) -> list[pytest.MarkDecorator]:
-    """The mark of what has a known fault, "" or None for none."""
-    return [pytest.mark.xfail(strict=True, reason=fault)] if fault else []
-
-
 def table(
     fields: Iterable[str],
-    faults: Mapping[tuple[str, str], str] | None = None,
     but: Iterable[tuple[str, str]] = (),
     kinds: Iterable[str] = KINDS,
 ) -> list[Any]:
-    """Each field with each class of text, but some; those with a known fault are marked with its reason."""
-    faults, left_out = faults or {}, set(but)
+    """Each field with each class of text, but some."""
+    left_out = set(but)
     return [
-        pytest.param(field, kind, id=f"{field}-{kind}", marks=known(faults.get((field, kind))))
+        pytest.param(field, kind, id=f"{field}-{kind}")
         for field in fields
         for kind in kinds
         if (field, kind) not in left_out

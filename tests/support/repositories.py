@@ -174,7 +174,7 @@ class ReleaseRepository:
         shown = self.gh.git(
             self.name, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags"
         )
-        return dict(line.split() for line in shown.splitlines())
+        return dict(line.split(" ") for line in shown.split("\n"))
 
     def show(self, ref: str, path: str) -> str:
         """A file's text at a ref, as the stand-in holds it."""

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from gatehouse.errors import Decision, Problem, UserError
 from gatehouse.github.runner import say
 from gatehouse.release import changelog as changelogs
+from gatehouse.release.git import GitError
 from gatehouse.release.gitflow import (
     Commit,
     alone,
     chosen,
     final_tags,
     green,
+    has_all,
     resumable,
     unmerged,
     unused,
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from gatehouse.commands._release import Place
 
 NOTHING = "Nothing was changed."
+
+_DEVELOP, _MAIN = "refs/cut/develop", "refs/cut/main"
+"""Where the scratch clone keeps what it fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,10 @@ def plan(place: Place, names: Names, wanted: str, *, skip_ci_check: bool) -> Cut
     if cut.ref in refs:
         cut.decisions.append(resume(place, cut, names))
         return cut
-    cut.decisions.append(_green(place, base, names, skip=skip_ci_check))
+    cut.decisions += [
+        has_all(_lacking(place), names.develop, names.main),
+        _green(place, base, names, skip=skip_ci_check),
+    ]
     latest = newest(final_tags(tags, names.prefix), names.prefix)
     cut.after = changelogs.cut(
         text,
@@ -108,9 +116,9 @@ def _develop(place: Place, refs: Mapping[str, str], names: Names) -> tuple[str, 
     ]
     if missing:
         raise UserError(*missing, left=NOTHING)
-    place.fetch(f"+refs/heads/{names.develop}:refs/cut/develop")
-    base = place.git.commit("refs/cut/develop") or ""
-    text = place.git.show(base, names.changelog)
+    place.fetch(f"+refs/heads/{names.develop}:{_DEVELOP}", f"+refs/heads/{names.main}:{_MAIN}")
+    base = place.git.commit(_DEVELOP) or ""
+    text = place.git.text(base, names.changelog, NOTHING)
     mode = place.git("ls-tree", base, "--", f":(literal){names.changelog}").partition(" ")[0]
     if text is None or not mode.startswith("100"):
         what = "does not exist" if text is None else "is a link: name the file itself"
@@ -135,6 +143,17 @@ def pulls(place: Place, branch: str, main: str, state: str) -> list[dict[str, An
     return [pull for pull in found if (pull["head"]["repo"] or {}).get("full_name") == place.repository]
 
 
+def _lacking(place: Place) -> list[Commit]:
+    """Some of main's commits that develop lacks; none where merging them would not change its files."""
+    try:
+        merged = place.git("merge-tree", "--write-tree", _DEVELOP, _MAIN)
+    except GitError:  # a conflict, no common history, or a git before 2.38
+        merged = ""
+    if merged == place.git.tree(_DEVELOP):
+        return []
+    return _commits(place, "--max-count=11", _MAIN, f"^{_DEVELOP}")
+
+
 def _green(place: Place, base: str, names: Names, *, skip: bool) -> Decision:
     if skip:
         return Decision(
@@ -146,12 +165,12 @@ def _green(place: Place, base: str, names: Names, *, skip: bool) -> Decision:
 
 def resume(place: Place, cut: Cut, names: Names) -> Decision:
     """Whether the release branch on the server is our own; then the cut takes its commit and changelog."""
-    git, own, develop = place.git, "refs/cut/release", "refs/cut/develop"
-    place.fetch(f"+{cut.ref}:{own}", f"+refs/heads/{names.develop}:{develop}")
+    git, own = place.git, "refs/cut/release"
+    place.fetch(f"+{cut.ref}:{own}", f"+refs/heads/{names.develop}:{_DEVELOP}")
     tip = _commits(place, "--max-count=1", own)[0]
-    others = _commits(place, "--max-count=100", own, f"^{develop}")
+    others = _commits(place, "--max-count=100", own, f"^{_DEVELOP}")
     changed = git.run("diff-tree", "-r", "-z", "--no-commit-id", "--name-only", own).split("\0")[:-1]
-    on_develop = all(git.is_ancestor(parent, develop) for parent in tip.parents)
+    on_develop = all(git.is_ancestor(parent, _DEVELOP) for parent in tip.parents)
     decision = resumable(
         cut.branch, tip, others, changed, cut.version, names.changelog, on_develop=on_develop
     )

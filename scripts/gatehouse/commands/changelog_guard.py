@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gatehouse.cli import Lines
+from gatehouse.commands._release import file_paths
 from gatehouse.errors import Decision, Exit, Problem, UserError
 from gatehouse.github.escape import markdown_block, plain
 from gatehouse.github.event import Event
@@ -60,6 +61,7 @@ def changelog_guard(changelog: str, paths: tuple[str, ...], skip_label: str) -> 
     (HEAD) and its base (HEAD^1). Exit code: 0 there is one, or none is needed; 1 there is none; 2 an option
     or the checkout is to mend.
     """
+    file_paths(changelog=changelog)
     event = Event.read()
     state, reason = _judge(event, changelog, paths, skip_label)
     set_outputs({"state": state, "reason": reason})
@@ -103,7 +105,7 @@ def _check_checkout(git: Git, sha: str) -> None:
     try:
         head = git("rev-parse", "--verify", "HEAD")
         # Not rev-list: for it the last commit of a shallow clone has no parents.
-        lines = git("cat-file", "commit", "HEAD").partition("\n\n")[0].splitlines()
+        lines = git("cat-file", "commit", "HEAD").partition("\n\n")[0].split("\n")
     except GitError:
         raise UserError(Problem("this is no checkout", repair=_DEPTH), left=_NOTHING) from None
     parents = [line for line in lines if line.startswith("parent ")]

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import difflib
-import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
 from gatehouse.cli import Lines
 from gatehouse.commands._cut import NOTHING, Cut, Names, is_alone, plan, pulls, resume
-from gatehouse.commands._release import branch_names, report, repository_at
+from gatehouse.commands._release import (
+    branch_names,
+    changelog_option,
+    develop_option,
+    main_option,
+    prefix_option,
+    report,
+    repository_at,
+    start_once,
+    workflow_files,
+)
 from gatehouse.errors import Exit, GatehouseError, InfrastructureError, Problem, UserError
 from gatehouse.github.escape import markdown_block, markdown_inline
 from gatehouse.github.event import Event
 from gatehouse.github.runner import annotate, append_summary, say, set_outputs
 from gatehouse.release.git import GitError, PushRefusedError
-from gatehouse.release.gitflow import SETTING, commit_message, pull_body, startable, started
+from gatehouse.release.gitflow import SETTING, commit_message, pull_body, startable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +35,6 @@ if TYPE_CHECKING:
 
 STARTED = ("staging.yml", "agent-ci.yml")
 """The workflows of a release branch."""
-
-SETTLE = 3.0
-"""Seconds until GitHub lists a run that was just started."""
 
 
 @click.command("cut-release")
@@ -40,16 +45,10 @@ SETTLE = 3.0
     metavar="X.Y.Z",
     help="Version to release, or auto (by the changelog), major, minor, patch.",
 )
-@click.option("--develop", default="develop", show_default=True, metavar="BRANCH", help="Branch to cut from.")
-@click.option("--main", default="main", show_default=True, metavar="BRANCH", help="Branch of the releases.")
-@click.option("--tag-prefix", default="v", show_default=True, metavar="TEXT", help="Prefix of version tags.")
-@click.option(
-    "--changelog",
-    default="CHANGELOG.md",
-    show_default=True,
-    metavar="FILE",
-    help="Changelog whose Unreleased becomes the version, relative to the repository.",
-)
+@develop_option
+@main_option
+@prefix_option
+@changelog_option
 @click.option(
     "--start",
     cls=Lines,
@@ -79,7 +78,7 @@ def cut_release(
     """
     branch_names(develop=develop, main=main, tag_prefix=f"{tag_prefix}1")
     path, workflows = _inside(changelog), start or STARTED
-    _check_workflows(workflows)
+    workflow_files(start=workflows)
     event = Event.read()
     names = Names(f"{event.server_url}/{event.repository}", develop, main, tag_prefix, path)
     with repository_at(event) as place:
@@ -87,12 +86,12 @@ def cut_release(
         set_outputs({"version": str(cut.version), "branch": cut.branch})
         report(cut.decisions, f"Cut {cut.tag}")
         if dry_run:
-            _show(place, cut, names, () if push_starts else workflows)
+            _show(place, cut, names, () if push_starts and not cut.commit else workflows)
         if not all(decision.passed for decision in cut.decisions):
             say(NOTHING)
             click.get_current_context().exit(Exit.FAIL)
         if not dry_run:
-            _carry_out(place, cut, names, () if push_starts else workflows)
+            _carry_out(place, cut, names, workflows, push_starts=push_starts)
 
 
 def _inside(changelog: str) -> str:
@@ -102,16 +101,6 @@ def _inside(changelog: str) -> str:
         problem = Problem(f'--changelog "{changelog}" is no file of the repository')
         raise UserError(problem, left=NOTHING)
     return str(path)
-
-
-def _check_workflows(workflows: tuple[str, ...]) -> None:
-    wrong = [
-        Problem(f'--start "{name}" is not the name of a workflow\'s file', repair="Write it as staging.yml.")
-        for name in workflows
-        if "/" in name or not name.endswith((".yml", ".yaml"))
-    ]
-    if wrong:
-        raise UserError(*wrong, left=NOTHING)
 
 
 def _show(place: Place, cut: Cut, names: Names, workflows: tuple[str, ...]) -> None:
@@ -139,7 +128,9 @@ def _show(place: Place, cut: Cut, names: Names, workflows: tuple[str, ...]) -> N
     )
 
 
-def _carry_out(place: Place, cut: Cut, names: Names, workflows: tuple[str, ...]) -> None:
+def _carry_out(
+    place: Place, cut: Cut, names: Names, workflows: tuple[str, ...], *, push_starts: bool
+) -> None:
     """Branch, pull request and workflows, each unless it is there; an error says what was done before it."""
     try:
         if not cut.commit:
@@ -150,7 +141,8 @@ def _carry_out(place: Place, cut: Cut, names: Names, workflows: tuple[str, ...])
         pull = _pull_request(place, cut, names)
         cut.done.append(f"its pull request is {pull['html_url']}")
         set_outputs({"pull-request": str(pull["number"]), "pull-request-url": str(pull["html_url"])})
-        _start(place, cut, workflows)
+        if not (push_starts and cut.pushed):
+            _start(place, cut, workflows)
     except GatehouseError:
         if cut.commit:
             so_far = "; ".join(cut.done) or f"{cut.branch} is pushed"
@@ -250,54 +242,15 @@ def _pull_request(place: Place, cut: Cut, names: Names) -> dict[str, Any]:
 
 
 def _start(place: Place, cut: Cut, workflows: tuple[str, ...]) -> None:
-    """Start on the branch what the push with a job's own token did not start."""
-    texts = {name: place.git.show(cut.commit, f".github/workflows/{name}") for name in workflows}
-    runs = _runs(place, cut)
-    wanted = [name for name, text in texts.items() if text is not None]
-    if not cut.pushed and any(started(runs, name, cut.branch) is None for name in wanted):
-        time.sleep(SETTLE)  # whoever cut it may have started them this moment
-        runs = _runs(place, cut)
-    for name in wanted:
-        if run := started(runs, name, cut.branch):
-            say(f"{name} was started already: {run['html_url']}")
-        elif not startable(texts[name]):
-            why = f"{name} has no trigger `workflow_dispatch`"
-            annotate("warning", f"{why}: give it one, and start it on {cut.branch}.")
-            continue
-        elif not _dispatch(place, cut, name):
-            continue
-        cut.done.append(f"{name} is started")
-
-
-def _runs(place: Place, cut: Cut) -> list[dict[str, Any]]:
-    return list(place.every("actions/runs", "workflow_runs", head_sha=cut.commit))
-
-
-def _dispatch(place: Place, cut: Cut, name: str) -> bool:
-    """Start a workflow on the branch; False where GitHub does not know it yet. Raises ApiError."""
-    from gatehouse.github.api import ApiError, LostReplyError  # noqa: PLC0415 beside the 60 ms of requests
-
-    try:
-        place.post(f"actions/workflows/{quote(name, safe='')}/dispatches", {"ref": cut.branch})
-    except LostReplyError:
-        for wait in (0.0, SETTLE):
-            time.sleep(wait)
-            if started(_runs(place, cut), name, cut.branch):
-                return True
-        raise
-    except ApiError as error:
-        if "Resource not accessible" in error.detail:
-            repair = f"To start {name}, the job needs `actions: write`."
-            raise InfrastructureError(f"{name} was not started. {error}\n{repair}") from None
-        if error.status != 404:  # noqa: PLR2004 HTTP's "not found"
-            raise
-        why = "GitHub knows a workflow once its file is on the default branch"
-        annotate(
-            "warning", f"{name} was not started: {why}. Bring it there, or push to {cut.branch} yourself."
-        )
-        return False
-    say(f"Started {name} on {cut.branch}.")
-    return True
+    """Start on the branch what its push did not start, of the workflows that it has."""
+    there = [
+        name for name in workflows if place.git.show(cut.commit, f".github/workflows/{name}") is not None
+    ]
+    for name, why_not in start_once(place, there, cut.ref, cut.commit, made=cut.pushed).items():
+        if why_not:
+            annotate("warning", why_not)
+        else:
+            cut.done.append(f"{name} is started")
 
 
 def _sum_up(cut: Cut, pull: Mapping[str, Any]) -> None:

@@ -8,13 +8,22 @@ from urllib.parse import quote
 
 import click
 
-from gatehouse.commands._release import branch_names, report, repository_at
+from gatehouse.commands._release import (
+    branch_names,
+    changelog_option,
+    develop_option,
+    file_paths,
+    main_option,
+    prefix_option,
+    report,
+    repository_at,
+)
 from gatehouse.errors import Decision, Exit, InfrastructureError, Problem, UserError
 from gatehouse.github.event import Event
 from gatehouse.github.runner import annotate, say, set_outputs
 from gatehouse.release import closing
 from gatehouse.release.git import GitError, PushRefusedError
-from gatehouse.release.version import branch_of, release_version, tag_of
+from gatehouse.release.version import branch_of, parse, release_version, tag_of
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -92,27 +101,25 @@ class Release:
 
 @click.command("finish-release")
 @click.option("--version", default="", metavar="X.Y.Z", help="Default: the newest that was released.")
-@click.option(
-    "--develop", default="develop", show_default=True, metavar="BRANCH", help="Branch that goes on."
-)
-@click.option("--main", default="main", show_default=True, metavar="BRANCH", help="Branch of the releases.")
-@click.option("--tag-prefix", default="v", show_default=True, metavar="TEXT", help="Prefix of version tags.")
-@click.option(
-    "--changelog",
-    default="CHANGELOG.md",
-    show_default=True,
-    metavar="FILE",
-    help="Changelog, which the back-merge keeps in order.",
-)
+@develop_option
+@main_option
+@prefix_option
+@changelog_option
 def finish_release(version: str, develop: str, main: str, tag_prefix: str, changelog: str) -> None:
     """Merge a release back to develop and remove its branch.
 
     Nothing is forced: where develop takes no push, or a person has to merge, a pull request is opened.
-    Run it again when that is merged. Needs no checkout. Exit code: 0 done, or waiting for that pull request;
-    1 the back-merge was squashed, or the release branch holds more; 2 an option to mend; 3 GitHub failed.
+    Run it again when that is merged. Needs no checkout. Exit code: 0 done, waiting for that pull request, or
+    nothing to do for a pre-release; 1 the back-merge was squashed, or the release branch holds more; 2 an
+    option to mend; 3 GitHub failed.
     """
     branch_names(main=main, develop=develop, tag_prefix=f"{tag_prefix}1")
+    file_paths(changelog=changelog)
     event = Event.read()
+    if version.strip() and parse(version).is_prerelease:
+        set_outputs({"merged": False, "pull-request-url": "", "branch-deleted": False})
+        report([Decision(passed=True, reason="nothing to merge back for a pre-release")], "Finish release")
+        return
     with repository_at(event) as place:
         release = Release(place, _version(place, version, tag_prefix), tag_prefix, main, develop, changelog)
         release.merged = max(
@@ -134,7 +141,9 @@ def _version(place: Place, version: str, prefix: str) -> Version:
         if newest is None:
             raise UserError("no version was released on GitHub yet", left="Nothing was changed.")
         return newest
-    wanted = release_version(version)
+    wanted = parse(version)
+    if not wanted.is_postrelease:  # a post-release has no branch of its own, and is tagged by hand
+        release_version(version)
     tag = tag_of(wanted, prefix)
     found = place.find(f"releases/tags/{quote(tag, safe='')}")
     if found is None or found["draft"]:
@@ -354,7 +363,7 @@ def _remove_branch(release: Release) -> tuple[Decision, bool]:
             release.merged,
             on_main=git.is_ancestor(tip, _MAIN),
             same=git.tree(tip) == git.tree(_TAG),
-            extra=git("log", "--format=%s", tip, *left).splitlines(),
+            extra=git.lines("log", "--format=%s", tip, *left),
         )
         if not decision.passed:
             return decision, False

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
-from gatehouse.commands._release import branch_names, report, repository_at
+from gatehouse.commands._release import (
+    branch_names,
+    changelog_option,
+    main_option,
+    prefix_option,
+    report,
+    repository_at,
+    start_once,
+    workflow_files,
+)
 from gatehouse.errors import Decision, Exit, InfrastructureError, Problem, UserError
 from gatehouse.github.event import Event
 from gatehouse.github.runner import annotate, say, set_outputs
@@ -24,11 +33,9 @@ if TYPE_CHECKING:
 @click.option(
     "--version", default="", metavar="X.Y.Z", help="Default: the merged release that has no tag yet."
 )
-@click.option("--main", default="main", show_default=True, metavar="BRANCH", help="Branch of the releases.")
-@click.option("--tag-prefix", default="v", show_default=True, metavar="TEXT", help="Prefix of version tags.")
-@click.option(
-    "--changelog", default="CHANGELOG.md", show_default=True, metavar="FILE", help="Must name the version."
-)
+@main_option
+@prefix_option
+@changelog_option
 @click.option(
     "--staging-workflow",
     default="staging.yml",
@@ -57,11 +64,12 @@ def tag_release(
 ) -> None:
     """Tag the merged release and start its workflow.
 
-    The tag goes on the commit that the release branch's pull request became on main, if its files are those
-    of the release branch, staging was green for them, and the changelog names the version. Needs no checkout.
+    The tag goes on the commit that the release branch's pull request became on main, if staging was green for
+    its very files, and the changelog names the version. Needs no checkout.
     Exit code: 0 tagged and started, also before; 1 a check failed; 2 an option to mend; 3 GitHub failed.
     """
     branch_names(main=main, tag_prefix=f"{tag_prefix}1")
+    workflow_files(staging_workflow=(staging_workflow,), release_workflow=(release_workflow,))
     event = Event.read()
     with repository_at(event) as place:
         tags = {
@@ -76,7 +84,8 @@ def tag_release(
             done = f"{tag} is released already: {released['html_url']}"
             report([Decision(passed=True, reason=done)], f"Tag {tag}")
             return
-        _workflows_exist(place, staging_workflow, "" if push_starts else release_workflow)
+        starts_itself = push_starts and tag not in tags
+        _workflows_exist(place, staging_workflow, "" if starts_itself else release_workflow)
         decisions = _checks(place, merged, main, changelog, staging_workflow)
         report(decisions, f"Tag {tag}")
         if higher := closing.ahead_of(merged.version, tags, tag_prefix):
@@ -84,8 +93,16 @@ def tag_release(
         if not all(decision.passed for decision in decisions):
             say(f"Nothing was changed: {tag} {'stands' if tag in tags else 'was not created'}.")
             click.get_current_context().exit(Exit.FAIL)
-        _tag(place, tag, merged, there=tag in tags, dry_run=dry_run)
-        _start(place, tag, merged, release_workflow, push_starts=push_starts, dry_run=dry_run)
+        if dry_run:
+            if tag not in tags:
+                say(f"Would create the tag {tag} at {merged.commit[:12]}.")
+            say(f"Would start {release_workflow} on {tag}, unless it was started.")
+            return
+        made = tag not in tags and _tag(place, tag, merged)
+        if made and push_starts:
+            say(f"The tag starts {release_workflow} by itself.")
+            return
+        _start(place, tag, merged.commit, release_workflow, made=made)
 
 
 def _find(place: Place, version: str, main: str, prefix: str, tags: Mapping[str, str]) -> closing.Merged:
@@ -136,12 +153,10 @@ def _checks(place: Place, merged: closing.Merged, main: str, changelog: str, sta
     decisions = [closing.contained(merged, on_main=on_main, main=main)]
     if not on_main:
         return decisions
-    tree = git.tree(merged.commit)
     text = git.show(merged.commit, changelog)
     return [
         *decisions,
-        closing.same_tree(merged, tree, git.tree(merged.head), main),
-        _staged(place, merged, tree, staging),
+        _staged(place, merged, main, staging),
         closing.has_section(
             section(text, merged.version) if text is not None else None,
             merged.version,
@@ -151,26 +166,23 @@ def _checks(place: Place, merged: closing.Merged, main: str, changelog: str, sta
     ]
 
 
-def _staged(place: Place, merged: closing.Merged, tree: str | None, workflow: str) -> Decision:
-    """Whether staging was green: at the branch's last commit, else at another with the same files."""
-    path = f"actions/workflows/{quote(workflow, safe='')}"
+def _staged(place: Place, merged: closing.Merged, main: str, workflow: str) -> Decision:
+    """Whether staging was green: at the branch's last commit, else at the merge or another of its files."""
+    path, tree = f"actions/workflows/{quote(workflow, safe='')}", place.git.tree(merged.commit)
+    other = "" if tree == place.git.tree(merged.head) else closing.other_files(merged, main)
+    runs: list[dict[str, Any]] = []
     decision = Decision(passed=False, reason="")
-    for query in ({"head_sha": merged.head}, {"branch": merged.branch}):
-        runs = list(place.every(f"{path}/runs", "workflow_runs", **query))
+    for query in ({"head_sha": merged.head}, {"head_sha": merged.commit}, {"branch": merged.branch}):
+        runs += place.every(f"{path}/runs", "workflow_runs", **query)
         trees = {run["head_sha"]: place.git.tree(run["head_sha"]) for run in runs}
-        decision = closing.staged(runs, trees, tree, workflow)
+        decision = closing.staged(runs, trees, tree, workflow, other)
         if decision.passed:
             break
     return decision
 
 
-def _tag(place: Place, tag: str, merged: closing.Merged, *, there: bool, dry_run: bool) -> None:
-    if there:
-        say(f"The tag {tag} is at {merged.commit[:12]} already.")
-        return
-    if dry_run:
-        say(f"Would create the tag {tag} at {merged.commit[:12]}.")
-        return
+def _tag(place: Place, tag: str, merged: closing.Merged) -> bool:
+    """Create the tag; False where somebody else has meanwhile, at the same commit."""
     from gatehouse.github.api import ApiError, LostReplyError  # noqa: PLC0415 beside the 60 ms of requests
 
     try:
@@ -178,43 +190,19 @@ def _tag(place: Place, tag: str, merged: closing.Merged, *, there: bool, dry_run
     except LostReplyError:
         raise
     except ApiError as error:
-        # Somebody else may have created it meanwhile.
         existing = place.git.remote_refs(f"refs/tags/{tag}").get(f"refs/tags/{tag}")
         _refuse_other(existing, merged, tag)
         if existing is None:
             raise InfrastructureError(f"The tag {tag} was not created. {error}") from None
+        return False
     say(f"Created the tag {tag} at {merged.commit[:12]}.")
+    return True
 
 
-def _start(
-    place: Place, tag: str, merged: closing.Merged, workflow: str, *, push_starts: bool, dry_run: bool
-) -> None:
-    """Start the release on the tag, unless the tag did, or it was started before."""
-    if push_starts:
-        say(f"The tag starts {workflow} by itself.")
-        return
-    path = f"actions/workflows/{quote(workflow, safe='')}"
-    runs = place.every(f"{path}/runs", "workflow_runs", branch=tag)
-    before = closing.started(runs, tag, merged.commit)
-    if before.passed:
-        say(f"{before.reason[:1].upper()}{before.reason[1:]}")
-    elif dry_run:
-        say(f"Would start {workflow} on {tag}.")
-    else:
-        _dispatch(place, path, workflow, tag)
-        say(f"Started {workflow} on {tag}.")
-
-
-def _dispatch(place: Place, path: str, workflow: str, tag: str) -> None:
-    from gatehouse.github.api import ApiError  # noqa: PLC0415 beside the 60 ms of requests
-
-    try:
-        place.post(f"{path}/dispatches", {"ref": tag})
-    except ApiError as error:
-        if error.status != 422:  # noqa: PLR2004 HTTP's "not as it is": it has no such trigger
-            raise
-        problem = Problem(
-            f"{workflow} was not started: {error.detail}",
-            repair="Give it the trigger `workflow_dispatch`, or start it on the tag by hand.",
-        )
-        raise UserError(problem, left=f"The tag {tag} exists.") from None
+def _start(place: Place, tag: str, commit: str, workflow: str, *, made: bool) -> None:
+    """Start the release on the tag, unless it was; raises UserError where GitHub cannot."""
+    if not made:
+        say(f"The tag {tag} is at {commit[:12]} already.")
+    why_not = start_once(place, [workflow], f"refs/tags/{tag}", commit, made=made)[workflow]
+    if why_not:
+        raise UserError(Problem(why_not), left=f"The tag {tag} exists.")

@@ -7,7 +7,7 @@ a sentence is none. What is not changed keeps its bytes, newlines included.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gatehouse.release.version import Level
 
 _BREAKING = re.compile(r"[\s*_~`\[(>+-]*breaking\b", re.IGNORECASE)
-_BREAKING_LINE = re.compile(r"^[\s*_~`\[(>+-]*(?:Breaking|BREAKING)\b", re.MULTILINE)
+_BREAKING_LINE = re.compile(r"[\s*_~`\[(>+-]*(?:Breaking|BREAKING)\b")
 """Inside an entry only with a capital: a line may go on with "breaking nothing"."""
 
 _LEVELS: dict[str, Level] = {
@@ -82,8 +82,8 @@ def level(text: str, current: Version | None = None, path: str = "CHANGELOG.md")
     document = parse(text)
     weights: dict[Level, Entry] = {}
     for entry in document.entries(_only_unreleased(document, path)):
-        breaks = _BREAKING_LINE.search(uncommented(entry.text)) or any(
-            map(_BREAKING.match, (entry.said, entry.category))
+        breaks = any(map(_BREAKING.match, (entry.said, entry.category))) or any(
+            map(_BREAKING_LINE.match, uncommented(entry.text).split("\n"))
         )
         weights.setdefault("major" if breaks else _LEVELS.get(entry.category.casefold(), "minor"), entry)
     chosen = next(one for one in ("major", "minor", "patch") if one in weights)
@@ -148,9 +148,10 @@ def back_merge(base: str, released: str, develop: str) -> str | None:
     if any(len(one.named(UNRELEASED)) != 1 for one in (old, ours, now)) or _outside(old) != _outside(now):
         return None
     was, is_ = (one.entries(one.named(UNRELEASED)[0]) for one in (old, now))
-    if Counter(entry.key for entry in was) - Counter(entry.key for entry in is_):
+    before = Counter(entry.key for entry in was)
+    if before - Counter(entry.key for entry in is_):
         return None  # an entry that was cut has been reworded or taken away since
-    edits = _placed(ours, _new(is_, was))
+    edits = _placed(ours, _new(is_, before))
     known = set(old.definitions()) | set(ours.definitions())
     links = [
         "".join(now.lines[b.start : b.end]) for label, b in now.definitions().items() if label not in known
@@ -177,11 +178,11 @@ def missing(base: str | None, head: str | None, path: str = "CHANGELOG.md") -> D
         )
     if not found:
         return Decision(passed=False, reason=f"{path} has no heading Unreleased. Write:\n\n{_EXAMPLE}")
-    was = [entry for one in old.named(UNRELEASED) for entry in old.entries(one)]
-    if added := _new(new.entries(found[0]), was):
+    before = _counted(old)
+    if added := _new(new.entries(found[0]), before[UNRELEASED]):
         shown = "; ".join(f'line {entry.line}, "{plain(entry.said, 80)}"' for entry in added[:3])
         return Decision(passed=True, reason=f"{path} has a new entry under Unreleased: {shown}.")
-    if misplaced := _misplaced(old, new):
+    if misplaced := _misplaced(before, new):
         return Decision(passed=False, reason=_moves(misplaced, path, found[0].heading.start + 1))
     line = found[0].heading.start + 1
     say = f"{path} has no new entry. Add one under Unreleased, line {line}, so that it reads:\n\n{_EXAMPLE}"
@@ -231,8 +232,9 @@ def _defined(
     target = ends[0]
     if there:
         label = there.label
-        kept = re.search(r"\.\.\.([^./?#][^?#]*)$", there.url)  # ...develop stays ...develop
-        target = target.removesuffix("HEAD") + kept[1] if kept else target
+        _, dots, end = there.url.rpartition("...")  # ...develop stays ...develop
+        if dots and end and end[0] not in "./" and not {"?", "#"} & set(end):
+            target = target.removesuffix("HEAD") + end
     added = [f"[{label}]: {target}{newline}"] if label else []
     added.append(f"[{version}]: {ends[1]}{newline}")
     if own := known.get(version):
@@ -251,13 +253,21 @@ def _defined(
     return edits
 
 
-def _new(now: list[Entry], before: list[Entry]) -> list[Entry]:
+def _counted(document: Document) -> defaultdict[str, Counter[tuple[str, str]]]:
+    """How often each entry stands in the sections of each name."""
+    found: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for one in document.sections:
+        found[one.name].update(entry.key for entry in document.entries(one))
+    return found
+
+
+def _new(now: list[Entry], before: Counter[tuple[str, str]]) -> list[Entry]:
     """The entries that were not there before; one that is there twice now is new once."""
-    old, found = Counter(entry.key for entry in before), []
+    met, found = Counter[tuple[str, str]](), []
     for entry in now:
-        if old[entry.key]:
-            old[entry.key] -= 1
-        else:
+        key = entry.key
+        met[key] += 1
+        if met[key] > before[key]:
             found.append(entry)
     return found
 
@@ -283,9 +293,10 @@ def _placed(document: Document, added: list[Entry]) -> list[tuple[int, int, list
             ends[category] = block.start + len(lines)
             listed[category] = block.kind == "list_item"
     last, edits = max(ends.values()), list[tuple[int, int, list[str]]]()
-    for name in dict.fromkeys(entry.category for entry in added):
-        mine = [_ended(entry.text, newline) for entry in added if entry.category == name]
-        mine = ["".join(_ended(line, newline) for line in LINE.findall(text)) for text in mine]
+    grouped = defaultdict[str, list[str]](list)
+    for entry in added:
+        grouped[entry.category] += [_ended(line, newline) for line in LINE.findall(entry.text)]
+    for name, mine in grouped.items():
         at = ends.get(name.casefold())
         if at is None:
             edits.append((last, last, [newline, f"### {name}{newline}", newline, *mine]))
@@ -294,14 +305,16 @@ def _placed(document: Document, added: list[Entry]) -> list[tuple[int, int, list
     return edits
 
 
-def _misplaced(old: Document, new: Document) -> list[tuple[Entry, Section]]:
+def _misplaced(
+    before: defaultdict[str, Counter[tuple[str, str]]], new: Document
+) -> list[tuple[Entry, Section]]:
     """The entries that are new under a version, with its section."""
-    found = []
-    for one in new.sections:
-        if one.name != UNRELEASED:
-            before = [entry for other in old.named(one.name) for entry in old.entries(other)]
-            found += [(entry, one) for entry in _new(new.entries(one), before)]
-    return found
+    return [
+        (entry, one)
+        for one in new.sections
+        if one.name != UNRELEASED
+        for entry in _new(new.entries(one), before[one.name])
+    ]
 
 
 def _moves(misplaced: Iterable[tuple[Entry, Section]], path: str, line: int) -> str:

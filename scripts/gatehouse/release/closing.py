@@ -87,24 +87,27 @@ def contained(merged: Merged, *, on_main: bool, main: str) -> Decision:
     )
 
 
-def same_tree(merged: Merged, commit_tree: str | None, head_tree: str | None, main: str) -> Decision:
-    """Whether main got exactly what the release branch held, however it was merged."""
-    if commit_tree and commit_tree == head_tree:
-        return Decision(passed=True, reason=f"{main} got exactly the files of {plain(merged.branch, 200)}")
-    return Decision(
-        passed=False,
-        reason=f"{main} got other files than {plain(merged.branch, 200)} held: what would be released was "
-        f"never staged. {main} had commits that the release branch lacked. Merge {main} into develop by a "
-        "pull request, and cut the next version from there.",
+def other_files(merged: Merged, main: str) -> str:
+    """Why what main got was not staged, where it is not what the release branch held, and what to do."""
+    branch, into = plain(merged.branch, 200), plain(main, 100)
+    return (
+        f" {into} got other files than {branch} held: it had commits that the branch lacked. Push "
+        f"{merged.commit[:12]} as {branch} again, let staging run there, and run this again; or merge "
+        f"{into} into develop and cut the next version."
     )
 
 
 def staged(
-    runs: Iterable[Mapping[str, Any]], trees: Mapping[str, str | None], tree: str | None, workflow: str
+    runs: Iterable[Mapping[str, Any]],
+    trees: Mapping[str, str | None],
+    tree: str | None,
+    workflow: str,
+    other: str = "",
 ) -> Decision:
     """Whether staging was green for these very files.
 
-    `runs` are the workflow's as the API shows them, newest first; `trees` are the trees of their commits.
+    `runs` are the workflow's as the API shows them, newest first; `trees` are the trees of their commits;
+    `other` is what `other_files` says, "" where main got what the release branch held.
     """
     told = ""
     for run in runs:
@@ -114,7 +117,7 @@ def staged(
         if state == "success":
             return Decision(passed=True, reason=f"{workflow} was green for these files: {run['html_url']}")
         told = told or f" Its newest run for them is {str(state).replace('_', ' ')}: {run['html_url']}"
-    repair = "" if told else " Start it on the release branch."
+    repair = "" if told else other or " Start it on the release branch."
     return Decision(
         passed=False, reason=f"{workflow} was never green for the files to be tagged.{told}{repair}"
     )
@@ -137,17 +140,6 @@ def ahead_of(version: Version, tags: Iterable[str], prefix: str) -> str:
     """The newest final tag above `version`, "" for none: then this is a release of an older line."""
     higher = newest((tag for tag in tags if _is_final(tag, prefix)), prefix)
     return tag_of(higher, prefix) if higher and higher > version else ""
-
-
-def started(runs: Iterable[Mapping[str, Any]], tag: str, commit: str) -> Decision:
-    """Whether a run of the release workflow was started on the tag; the reason says in which state it is."""
-    for run in runs:
-        if run["head_sha"] == commit and run.get("head_branch") == tag and run["event"] in _STARTED_BY:
-            state = str(run.get("conclusion") or run["status"]).replace("_", " ")
-            return Decision(
-                passed=True, reason=f"the release was started already ({state}): {run['html_url']}"
-            )
-    return Decision(passed=False, reason=f"no release was started on {tag}")
 
 
 def newest_release(releases: Iterable[Mapping[str, Any]], prefix: str) -> Version | None:

@@ -8,7 +8,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from gatehouse.errors import InfrastructureError
+from gatehouse.errors import InfrastructureError, Problem, UserError
 from gatehouse.github.escape import plain
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class Git:
             raise GitError(args, said.replace(self._token, "***") if self._token else said)
         return done.stdout.decode(errors="surrogateescape")
 
+    def lines(self, *args: str) -> list[str]:
+        """The lines that git prints; U+2028 and the like, which a ref's name may hold, end none."""
+        return self.run(*args).split("\n")[:-1]
+
     def commit(self, ref: str) -> str | None:
         """The full hash of the commit that `ref` names; None where there is none."""
         return self._parsed(f"{ref}^{{commit}}")
@@ -113,9 +117,21 @@ class Git:
         except GitError:
             return None
 
+    def text(self, ref: str, path: str, left: str) -> str | None:
+        """As `show`; raises UserError, with what is `left`, where the file is no UTF-8.
+
+        GitHub takes nothing else for the text of a pull request or a release.
+        """
+        text = self.show(ref, path)
+        for number, line in enumerate((text or "").split("\n"), 1):
+            if found := re.search("[\udc80-\udcff]", line):
+                message = f"not UTF-8: the byte 0x{ord(found[0]) - 0xDC00:02x}"
+                raise UserError(Problem(message, path, number, repair="Save the file in UTF-8."), left=left)
+        return text
+
     def tags(self) -> list[str]:
         """The names of all tags of this clone."""
-        return self("tag", "--list").splitlines()
+        return self.lines("tag", "--list")
 
     def is_shallow(self) -> bool:
         """Whether this clone lacks a part of its history."""
@@ -124,12 +140,15 @@ class Git:
     def remote_refs(self, *patterns: str) -> dict[str, str]:
         """The refs of `origin` that match (all for none) with their hashes; raises GitError.
 
-        A tag object's own hash is replaced by that of the commit it points to.
+        A pattern is a ref's full name, or how it begins with `*` after it. A tag object's own hash is
+        replaced by that of the commit it points to.
         """
         refs = {}
-        for line in self("ls-remote", "origin", *patterns).splitlines():
+        for line in self.lines("ls-remote", "origin", *patterns):
             commit, _, name = line.partition("\t")
-            refs[name] = commit
+            # git also lists what only ends like it: refs/notes/refs/heads/x.
+            if not patterns or any(_matches(name, pattern) for pattern in patterns):
+                refs[name] = commit
         peeled = {name.removesuffix("^{}"): commit for name, commit in refs.items() if name.endswith("^{}")}
         return {name: commit for name, commit in refs.items() if not name.endswith("^{}")} | peeled
 
@@ -151,3 +170,7 @@ class Git:
             return self("rev-parse", "--verify", "--quiet", "--end-of-options", name)
         except GitError:
             return None
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

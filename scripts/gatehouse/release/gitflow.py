@@ -6,6 +6,7 @@ Everything here is pure: it takes what GitHub and git said, and hands back decis
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,8 @@ LEVELS: dict[str, Level] = {"major": "major", "minor": "minor", "patch": "patch"
 GREEN = ("success", "skipped", "neutral")
 """Conclusions of a run that stand in nobody's way."""
 
-BODY_LIMIT = 60_000
-"""Characters of the changelog that a pull request shows; GitHub takes 65,536 in all."""
+BODY_LIMIT = 65_536
+"""Characters of a pull request's text; GitHub refuses a longer one."""
 
 SETTING = "Settings > Actions > General > Allow GitHub Actions to create and approve pull requests"
 
@@ -174,8 +175,29 @@ def green(runs: Iterable[Mapping[str, Any]], develop: str, commit: str) -> Decis
             reason=f"{here} is not green: {', '.join(bad[:_SHOWN])}{more}. Mend it, or wait, and run this "
             "again; or say --skip-ci-check.",
         )
-    noun = "workflow" if len(latest) == 1 else "workflows"
-    return Decision(passed=True, reason=f"{here} is green: {len(latest)} {noun} passed")
+    passed = [run for run in latest.values() if run["conclusion"] == "success"]
+    if not passed:
+        return Decision(
+            passed=False,
+            reason=f"no workflow passed at {here}, all were skipped: whether it works is not known. Push "
+            "what they run for, or say --skip-ci-check.",
+        )
+    noun = "workflow" if len(passed) == 1 else "workflows"
+    return Decision(passed=True, reason=f"{here} is green: {len(passed)} {noun} passed")
+
+
+def has_all(lacking: Sequence[Commit], develop: str, main: str) -> Decision:
+    """Whether `develop` has what `main` has, a hotfix too; `lacking` are main's commits that it lacks."""
+    into, source = plain(develop, 100), plain(main, 100)
+    if not lacking:
+        return Decision(passed=True, reason=f"{into} has all that {source} has")
+    listed = ", ".join(map(str, lacking[:_SHOWN]))
+    more = " and more" if len(lacking) > _SHOWN else ""
+    return Decision(
+        passed=False,
+        reason=f"{into} lacks what {source} has: {listed}{more}. Merged there, the release would be other "
+        f"files than staging saw. Merge {source} into {into} first, and run this again.",
+    )
 
 
 def _order(run: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -248,23 +270,47 @@ def startable(text: str | None) -> bool:
     return on == "workflow_dispatch" or (isinstance(on, (list, dict)) and "workflow_dispatch" in on)
 
 
-def started(runs: Iterable[Mapping[str, Any]], workflow: str, branch: str) -> Mapping[str, Any] | None:
-    """The run of a workflow's file that was started on the branch; None where there is none.
+def started(
+    runs: Iterable[Mapping[str, Any]], workflow: str, name: str, commit: str
+) -> Mapping[str, Any] | None:
+    """The run of a workflow's file that was started on the branch or tag at its commit; None without one.
 
-    A run for the pull request is none: it is of the merge, and may wait for a person's approval.
+    A run for the pull request is none: it is of the merge, and may wait for a person's approval. Neither is
+    one whose file GitHub could not read. One that did not fail comes before one that did, the newest first.
     """
-    for run in runs:
-        path = str(run["path"]).partition("@")[0]
-        own = run["event"] in ("push", "workflow_dispatch") and run["head_branch"] == branch
-        if own and path == f".github/workflows/{workflow}":
-            return run
-    return None
+    own = [
+        run
+        for run in runs
+        if run["event"] in ("push", "workflow_dispatch")
+        and (run["head_branch"], run["head_sha"]) == (name, commit)
+        and str(run["path"]).partition("@")[0] == f".github/workflows/{workflow}"
+        and run["conclusion"] != "startup_failure"
+    ]
+    return min(own, key=_failed, default=None)
+
+
+def is_under_way(run: Mapping[str, Any], workflow: str, name: str) -> Decision:
+    """Whether a run that was started before needs nobody; the reason says what to do about it."""
+    where = plain(str(run["html_url"]), 300)
+    what = f"{workflow} was started already on {plain(name, 100)} and {_state(run)}: {where}"
+    if _failed(run):
+        return Decision(passed=False, reason=f"{what} Re-run it there: it is not started a second time.")
+    if run["event"] == "workflow_dispatch" and run["conclusion"]:
+        what += " If that was for something else, such as a trial, start another by hand."
+    return Decision(passed=True, reason=what)
+
+
+def _failed(run: Mapping[str, Any]) -> bool:
+    return run["conclusion"] not in (None, *GREEN)
 
 
 def pull_body(version: Version, section: str, develop: str, main: str, prefix: str) -> str:
-    """The text of the release's pull request: a checklist to the end, and the changelog's section."""
+    """The text of the release's pull request: a checklist to the end, and the changelog's section.
+
+    At most BODY_LIMIT characters: what does not fit of the section is cut, and the text says so.
+    """
     tag, into, source = (markdown_inline(text, 200) for text in (tag_of(version, prefix), main, develop))
-    return "\n".join(
+    head = "\n".join(
         [
             f"Releases {tag}, cut from {source}. Fixes go to this branch until it is merged.",
             "",
@@ -292,6 +338,23 @@ def pull_body(version: Version, section: str, develop: str, main: str, prefix: s
             "",
             "### Changelog",
             "",
-            markdown_block(section or "(empty)", BODY_LIMIT, "markdown"),
+            "",
         ]
     )
+    return head + _fenced(section or "(empty)", BODY_LIMIT - len(head))
+
+
+def _fenced(section: str, room: int) -> str:
+    """The section in a code block, at most `room` characters; cut, it says so above and where it ends."""
+    whole = markdown_block(section, len(section), "markdown")
+    if len(whole) <= room:
+        return whole
+    notice = f"Cut to fit GitHub's limit of {BODY_LIMIT:,} characters: the changelog has the rest.\n\n"
+    room -= len(notice)
+
+    def length(limit: int) -> int:
+        return len(markdown_block(section, limit, "markdown"))
+
+    # Searched for: the fences are as long as the longest run of backticks before the cut.
+    limit = bisect_right(range(room), room, key=length) - 1
+    return notice + markdown_block(section, limit, "markdown")

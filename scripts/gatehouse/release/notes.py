@@ -1,4 +1,4 @@
-"""The text of a GitHub Release: the changelog's section, the agents' verdicts, generated notes. All pure."""
+"""The text of a GitHub Release: the agents' verdicts, the changelog's section, generated notes. All pure."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Row:
 def release_notes(changelog: str, generated: str, rows: list[Row]) -> str:
     """The text, at most LIMIT characters; the changelog and generated notes stand in it as they are.
 
-    What is too long is cut at a line. The verdicts then come first, where no open code block swallows them.
+    The verdicts come first: below, what the changelog leaves open (a comment, a code block) would swallow
+    them. What is too long is cut at a line.
     """
-    parts = [changelog.strip("\r\n"), verdicts(rows), generated.strip("\r\n")]
+    parts = [verdicts(rows), changelog.strip("\r\n"), generated.strip("\r\n")]
     whole = "\n\n".join(filter(None, parts))
     end = f"\n\n{MARKER}\n"
     if len(whole) + len(end) <= LIMIT:
         return (whole + end).lstrip("\n")
     notice = _CUT.format(limit=LIMIT)
-    whole = "\n\n".join(filter(None, [parts[1], parts[0], parts[2]]))
     kept = whole[: LIMIT - len(notice) - len(end)]
     return notice + (kept[: kept.rfind("\n")] if "\n" in kept else kept) + end
 

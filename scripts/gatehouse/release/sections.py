@@ -5,7 +5,9 @@ What stands in a code block, an HTML comment, a quotation or a sentence is no he
 
 from __future__ import annotations
 
+import gc
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -97,7 +99,11 @@ class Document:
 
     def within(self, section: Section) -> list[Block]:
         """The blocks of a section's body."""
-        return [block for block in self.blocks if section.heading.end <= block.start < section.end]
+        first, end = (
+            bisect_left(self.blocks, line, key=lambda block: block.start)
+            for line in (section.heading.end, section.end)
+        )
+        return self.blocks[first:end]
 
     def definitions(self) -> dict[str, Block]:
         """The link definitions by label in lower case; of two with one label the first counts."""
@@ -140,7 +146,13 @@ def parse(text: str) -> Document:
     parser.core.ruler.enableOnly(["normalize", "block"])
     readable = re.sub("[\ud800-\udfff]", "\ufffd", text.removeprefix("\ufeff"))
     lines = LINE.findall(text)
-    document = Document(lines, _blocks(parser.parse(readable)))
+    collects = gc.isenabled()
+    gc.disable()  # The tokens hold no cycles: to look for some in a long text takes as long as to read it.
+    try:
+        document = Document(lines, _blocks(parser.parse(readable)))
+    finally:
+        if collects:
+            gc.enable()
     # From below: a section ends at the next heading that is as high, or that begins another section.
     ends = {1: len(lines), 2: len(lines)}
     for block in reversed(document.blocks):
@@ -156,6 +168,7 @@ def parse(text: str) -> Document:
 def _blocks(tokens: list[Token]) -> list[Block]:
     """The blocks at the top level; lists item by item."""
     found: list[Block] = []
+    said: list[list[str]] = []
     for token in tokens:
         item = token.type == "list_item_open" and token.level == 1
         if token.map and (item or (token.level == 0 and token.type not in _CONTAINERS)):
@@ -163,11 +176,12 @@ def _blocks(tokens: list[Token]) -> list[Block]:
             block.label, block.url = token.meta.get("label", ""), token.meta.get("url", "")
             block.level = int(token.tag[1]) if block.kind == "heading" else 0
             found.append(block)
+            said.append([])
         # A list's own token lies on level 0: what is deeper belongs to the block that was opened last.
         if token.content and found and token.type in ("inline", "fence", "code_block", "html_block"):
-            said = " ".join(uncommented(token.content).split())
-            found[-1].said = f"{found[-1].said} {said}".strip()
-    for block in found:
+            said[-1] += uncommented(token.content).split()
+    for block, words in zip(found, said, strict=True):
+        block.said = " ".join(words)
         if block.kind == "heading":  # a formatter's \\[Unreleased\\]
             block.said = re.sub(r"\\([\[\]])", r"\1", block.said)
     return found

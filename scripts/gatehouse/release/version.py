@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Level = Literal["major", "minor", "patch"]
 
+_LIMIT = 30
+"""Characters of a release's version: GitHub takes 255 bytes for the whole name of a ref, git as a file's."""
+
 _FIRST = Version("0.1.0")
 """The first release of a repository without tags."""
 
@@ -38,6 +41,9 @@ def release_version(text: str) -> Version:
         final = ".".join(map(str, (version.major, version.minor, version.micro)))
         message = f'"{plain(text.strip(), 80)}" is not a final version of three numbers'
         raise UserError(Problem(message, repair=f"Write {final}: a release branch is cut for X.Y.Z."))
+    if len(str(version)) > _LIMIT:
+        message = f'"{plain(text.strip(), 80)}" is too long for a branch and a tag'
+        raise UserError(Problem(message, repair=f"Write at most {_LIMIT} characters."))
     return version
 
 

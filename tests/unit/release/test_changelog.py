@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import date
 
 import pytest
@@ -225,6 +226,22 @@ def test_links_keep_their_place_and_style() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        ("v0.1.0...develop", "develop"),
+        ("v0.1.0...feature/x", "feature/x"),
+        ("v0.1.0....x", "x"),
+        *((f"v0.1.0...{end}", "HEAD") for end in ("", "/x", "x?y", "x#y", "?", "#")),
+        *((end, "HEAD") for end in ("v0.1.0..x", "x")),
+    ],
+)
+def test_what_a_link_compares_with_stays(end: str, kept: str) -> None:
+    """A name after three dots is what Unreleased compares with; anything else, or none, becomes HEAD."""
+    text = f"## [Unreleased]\n\n- a\n\n[Unreleased]: {URL}/compare/{end}\n"
+    assert f"[Unreleased]: {URL}/compare/v0.2.0...{kept}\n" in cut_of(text)
+
+
 def test_links_in_the_heading_stay_there() -> None:
     """Where the heading itself holds the address, both headings do afterwards, and no definition is added."""
     after = cut_of(f"## [Unreleased]({URL}/compare/v0.1.0...HEAD)\n\n- a\n")
@@ -434,3 +451,48 @@ def test_a_long_changelog_takes_no_age(part: str) -> None:
     text = "## Unreleased\n\n- a\n\n" + part * (200_000 // len(part)) + "\n"
     section(text, "1.0.0")
     entries(text)
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize(
+    "part",
+    ["## [1.0.0]\n- a\n", "## [1.0.0]\n", "### A\n- x\n", "- x\n* x\n", "## 1." + "1." * 40 + "\n"],
+    ids=["entries", "sections", "categories", "items", "numbers"],
+)
+def test_a_long_changelog_is_judged_in_seconds(part: str) -> None:
+    """Nothing is computed anew for each of 9,000 sections: they are cut, merged and judged."""
+    text = "## Unreleased\n\n- a\n\n" + part * (100_000 // len(part)) + "\n"
+    after = text.replace("- a\n", "- a\n- b\n", 1)
+    level(text)
+    released = cut_of(text)
+    assert back_merge(text, released, after) is not None
+    assert not missing(text, text).passed
+    assert missing(text, after).passed
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("space", [" \n", "  >\n", "  *\n"])
+def test_a_long_entry_takes_no_age(space: str) -> None:
+    """An entry of hundreds of thousands of lines that say nothing is searched for Breaking but once."""
+    assert level(f"## Unreleased\n\n### Fixed\n\n- x\n{space * 200_000}  x\n")[0] == "patch"
+
+
+@pytest.mark.timeout(40)
+def test_a_long_address_takes_no_age() -> None:
+    """An address of dots is read but once."""
+    dots = "...a" * 80_000
+    text = f"## [Unreleased]\n\n- a\n\n[Unreleased]: {URL}/compare/{dots}?\n"
+    assert f"[Unreleased]: {URL}/compare/v0.2.0...HEAD\n" in cut_of(text)
+
+
+def test_the_collector_is_left_as_it_was() -> None:
+    """Reading a changelog pauses the garbage collector, and neither starts it nor leaves it stopped."""
+    assert gc.isenabled()
+    entries(TEXT)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        entries(TEXT)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -103,26 +103,13 @@ def test_what_counts_as_staged(runs: list[dict[str, Any]], tree: str | None, pas
     assert decision.reason
 
 
-def test_equal_trees_only() -> None:
-    """Two trees that are both unknown are not equal."""
-    assert closing.same_tree(merged(), "t", "t", "main").passed
-    assert not closing.same_tree(merged(), "t", "u", "main").passed
-    assert not closing.same_tree(merged(), None, None, "main").passed
-
-
-@pytest.mark.parametrize(
-    ("changed", "passes"),
-    [
-        ({}, True),
-        ({"conclusion": "failure"}, True),
-        ({"head_branch": "main"}, False),
-        ({"head_sha": "f" * 40}, False),
-        ({"event": "pull_request"}, False),
-    ],
-)
-def test_what_counts_as_started(changed: dict[str, Any], passes: bool) -> None:
-    """A run on the tag at its commit, however it ended: it is to be run again, not started twice."""
-    assert closing.started([run(**changed)], "v1.2.0", "a" * 40).passed is passes
+def test_other_files_are_the_reason_where_nothing_was_staged() -> None:
+    """What main had of its own is said where that is why, and is in nobody's way once it was staged."""
+    other = closing.other_files(merged(), "main")
+    assert "main got other files than release/v1.2.0 held" in other
+    assert "bbbbbbbbbbbb as release/v1.2.0" in other
+    assert closing.staged([], {}, "t", "staging.yml", other).reason.endswith(other)
+    assert other not in closing.staged([run()], {"a" * 40: "t"}, "t", "staging.yml", other).reason
 
 
 @pytest.mark.parametrize(

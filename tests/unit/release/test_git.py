@@ -67,6 +67,19 @@ def test_what_a_clone_says(clone: Git) -> None:
     assert clone.remote_refs("refs/tags/*") == {"refs/tags/v0.1.0": first}
 
 
+def test_names_are_what_git_says(clone: Git, gh: GitHub) -> None:
+    """What splits lines elsewhere does not split a name, and a ref that only ends like another is none."""
+    first = clone.commit("HEAD") or ""
+    odd = "refs/tags/v0.2.0\u2028b\x85"
+    for ref in (odd, "refs/notes/refs/tags/v9.9.9", "refs/heads/refs/tags/v9.9.9"):
+        gh.git(NAME, "update-ref", ref, first)
+    assert clone.remote_refs("refs/tags/*") == {"refs/tags/v0.1.0": first, odd: first}
+    assert clone.remote_refs("refs/tags/v9.9.9", "refs/tags/v0.1*") == {"refs/tags/v0.1.0": first}
+    clone("fetch", "--quiet", "--tags", "origin")
+    assert clone.tags() == ["v0.1.0", odd.removeprefix("refs/tags/")]
+    assert Git(clone.folder).lines("log", "--format=%b") == [""]
+
+
 def test_the_token_is_no_argument(
     clone: Git, gh: GitHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

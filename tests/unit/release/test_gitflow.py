@@ -8,7 +8,8 @@ import pytest
 from packaging.version import Version
 
 from gatehouse.errors import Decision, UserError
-from gatehouse.rehearse.rest_comments import MAX_COMMENT
+from gatehouse.github.escape import plain
+from gatehouse.rehearse.rest_pulls import MAX_BODY
 from gatehouse.release.gitflow import (
     BODY_LIMIT,
     Commit,
@@ -17,6 +18,8 @@ from gatehouse.release.gitflow import (
     commit_message,
     cut_version,
     green,
+    has_all,
+    is_under_way,
     pull_body,
     resumable,
     startable,
@@ -27,6 +30,7 @@ from gatehouse.release.gitflow import (
 from tests.support.repositories import CHANGELOG
 
 V = Version("0.2.0")
+NOTICE = "Cut to fit GitHub's limit of 65,536 characters: the changelog has the rest.\n\n"
 HEAD = "a" * 40
 
 
@@ -153,7 +157,8 @@ def test_a_green_develop_passes(conclusion: str) -> None:
     ]
     decision = green(runs, "develop", HEAD)
     assert decision.passed, decision.reason
-    assert decision.reason == f"develop ({HEAD[:12]}) is green: 2 workflows passed"
+    passed = "2 workflows" if conclusion == "success" else "1 workflow"
+    assert decision.reason == f"develop ({HEAD[:12]}) is green: {passed} passed"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +168,7 @@ def test_a_green_develop_passes(conclusion: str) -> None:
         ([run(event="workflow_dispatch")], "no workflow was started by the push"),
         ([run(head_sha="b" * 40)], "no workflow was started by the push"),
         ([run(status="in_progress", conclusion=None)], "workflow 7 is in progress"),
+        ([run(conclusion="skipped"), run(2, workflow=8, conclusion="neutral")], "no workflow passed at"),
         ([run(conclusion="failure")], "workflow 7 ended with failure"),
         ([run(conclusion="cancelled")], "workflow 7 ended with cancelled"),
         ([run(conclusion="action_required")], "workflow 7 ended with action required"),
@@ -177,6 +183,16 @@ def test_a_develop_that_is_not_green_is_refused(runs: list[dict[str, Any]], said
     assert not decision.passed
     assert said in decision.reason
     assert "--skip-ci-check" in decision.reason
+
+
+def test_a_develop_without_mains_hotfix_is_refused() -> None:
+    """What main has and develop lacks is named, and to be merged first."""
+    assert has_all([], "develop", "main").passed
+    decision = has_all([Commit("e" * 40, "A \x1b[31mhotfix", (HEAD,))] * 11, "develop", "main")
+    assert not decision.passed
+    assert decision.reason.startswith('develop lacks what main has: eeeeeeeeeeee "A hotfix", eeee')
+    assert " and more. " in decision.reason
+    assert "Merge main into develop first" in decision.reason
 
 
 OURS = Commit("c" * 40, commit_message(V), (HEAD,))
@@ -248,18 +264,52 @@ def test_what_a_dispatch_can_start(text: str | None, yes: bool) -> None:
     assert startable(text) is yes
 
 
-def test_a_run_of_the_branch_is_found() -> None:
-    """A run of that file by push or dispatch on the branch counts; the pull request's does not."""
-    branch = "release/v0.2.0"
-    mine = run(head_branch=branch)
-    others = [
-        run(head_branch=branch, event="pull_request"),
-        run(head_branch="develop"),
-        run(head_branch=branch, path=".github/workflows/other.yml"),
-    ]
-    assert started(others, "staging.yml", branch) is None
-    assert started([*others, mine], "staging.yml", branch) is mine
-    assert started([run(head_branch=branch, path=mine["path"] + "@refs/heads/x")], "staging.yml", branch)
+BRANCH = "release/v0.2.0"
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({}, True),
+        ({"event": "workflow_dispatch"}, True),
+        ({"path": ".github/workflows/staging.yml@refs/heads/x"}, True),
+        ({"conclusion": "failure"}, True),
+        ({"status": "queued", "conclusion": None}, True),
+        ({"conclusion": "startup_failure"}, False),
+        ({"event": "pull_request"}, False),
+        ({"head_branch": "develop"}, False),
+        ({"head_sha": "b" * 40}, False),
+        ({"path": ".github/workflows/other.yml"}, False),
+    ],
+)
+def test_what_counts_as_started(changed: dict[str, Any], found: bool) -> None:
+    """A run of that file at that commit of the branch counts unless it never began; a pull request's not."""
+    one = run(**{"head_branch": BRANCH} | changed)
+    assert started([one], "staging.yml", BRANCH, HEAD) is (one if found else None)
+
+
+def test_a_run_that_did_not_fail_is_found_first() -> None:
+    """Where a workflow was started again after it failed, the better run is what is told."""
+    failed, passed = run(2, head_branch=BRANCH, conclusion="failure"), run(1, head_branch=BRANCH)
+    assert started([failed, passed], "staging.yml", BRANCH, HEAD) is passed
+
+
+@pytest.mark.parametrize(
+    ("changed", "passes", "said"),
+    [
+        ({}, True, "staging.yml was started already on v1 and ended with success: https://"),
+        ({"status": "in_progress", "conclusion": None}, True, "and is in progress: https://"),
+        ({"event": "workflow_dispatch"}, True, "such as a trial, start another by hand."),
+        ({"conclusion": "cancelled"}, False, "Re-run it there: it is not started a second time."),
+        ({"conclusion": "timed_out"}, False, "ended with timed out"),
+    ],
+)
+def test_what_is_told_of_a_run_before(changed: dict[str, Any], passes: bool, said: str) -> None:
+    """Its address and state, a warning where it failed, and that a person's own run looks the same."""
+    decision = is_under_way(run(**changed), "staging.yml", "v1")
+    assert decision.passed is passes
+    assert said in decision.reason
+    assert ("trial" in decision.reason) is (changed.get("event") == "workflow_dispatch")
 
 
 def test_the_pull_request_holds_what_the_changelog_says() -> None:
@@ -275,9 +325,38 @@ def test_the_pull_request_holds_what_the_changelog_says() -> None:
     assert "`````" not in rest.rstrip().removesuffix("`````")
     assert "\x1b" not in body
     assert "\u202e" not in body
-    assert BODY_LIMIT < len(body) < MAX_COMMENT
+    assert BODY_LIMIT - 100 < len(body) <= MAX_BODY
     assert [line for line in body.splitlines() if line.startswith("### ")][:3] == [
         "### Staging",
         "### Production",
         "### Cleanup",
     ]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        *("- x\n" * 30_000, "`" * 30_000, "`" * 200_000, "a" * 60_000 + "`" * 5_000),
+        *("a" * (BODY_LIMIT - 900), "a" * BODY_LIMIT, "`a" * 40_000, "\x1b[2J" * 20_000, "\u202e" * 90_000),
+    ],
+    ids=["lines", "fence", "long-fence", "late-fence", "near", "limit", "backticks", "sequences", "unseen"],
+)
+def test_a_pull_request_is_never_too_long(section: str) -> None:
+    """Whatever the changelog holds, the text fits the limit; only the changelog is cut, and it says so."""
+    body, short = (pull_body(V, text, "develop", "main", "v") for text in (section, "- x"))
+    head = short.partition("```")[0]
+    assert len(body) <= MAX_BODY
+    assert body.startswith(head)
+    fence, _, rest = body.removeprefix(head).removeprefix(NOTICE).partition("markdown\n")
+    assert set(fence) == {"`"}
+    shown = rest.removesuffix(f"\n{fence}\n")
+    assert fence not in shown
+    whole = plain(section)
+    if body.removeprefix(head).startswith(NOTICE):
+        kept, _, left = shown.rpartition("… (")
+        assert whole.startswith(kept)
+        assert left == f"{len(whole) - len(kept):,} more characters)"
+        assert len(body) > MAX_BODY - 10
+    else:
+        assert shown == whole
+        assert len(whole) < BODY_LIMIT

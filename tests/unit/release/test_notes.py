@@ -12,10 +12,19 @@ HOSTILE = "a`|\n## b <img src=x onerror=y> [z](javascript:q) @everyone #1 </td>"
 
 
 def test_changelog_and_generated_notes_are_carried_exactly() -> None:
-    """What the maintainers wrote stands as they wrote it, then the verdicts, then GitHub's own notes."""
+    """Below the verdicts, what the maintainers wrote stands as they wrote it, then GitHub's own notes."""
     text = release_notes("### Added\n\n- `x` — é\u200d\n", "* A by @b\n", [ROW])
-    assert text.startswith("### Added\n\n- `x` — é\u200d\n\n### Agents\n")
-    assert text.endswith(f"\n\n* A by @b\n\n{MARKER}\n")
+    assert text.startswith("### Agents\n")
+    assert text.endswith(f" |\n\n### Added\n\n- `x` — é\u200d\n\n* A by @b\n\n{MARKER}\n")
+
+
+@pytest.mark.parametrize(
+    "left_open", ["<!--", "```", "~~~\n", "<pre>", "<details><summary>a", "- a\n\n  <!--"]
+)
+def test_nothing_that_is_left_open_hides_the_verdicts(left_open: str) -> None:
+    """A comment or code block that the changelog never closes swallows nothing of the agents' table."""
+    page = page_of(release_notes(f"- One.\n\n{left_open}", "generated", [ROW]))
+    assert "2 of 2 metrics pass" in "".join(page.cells)
 
 
 def test_nothing_to_say() -> None:

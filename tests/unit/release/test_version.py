@@ -44,6 +44,14 @@ def test_a_release_is_cut_for_a_final_version(text: str) -> None:
         release_version(text)
 
 
+def test_a_version_fits_into_a_name() -> None:
+    """What makes no branch and no tag, since their names would be too long, is not released."""
+    fits = f"1.{'9' * 26}.0"
+    assert str(release_version(fits)) == fits
+    with pytest.raises(UserError, match="at most 30 characters"):
+        release_version(f"1{fits}")
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_is_no_version_is_refused(text: str) -> None:
     """No text that only looks like a version, or holds one, is taken for it."""
