@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,15 @@ _LINES = 60
 """Lines of a program's output that are shown."""
 
 
+_folder = partial(
+    click.option, type=click.Path(file_okay=False, path_type=Path), show_default=True, metavar="FOLDER"
+)
+dist_option = _folder("--dist", default="dist", help="What `gatehouse build` made: build.json and its files.")
+evidence_option = _folder(
+    "--evidence",
+    default="evidence",
+    help="What `gatehouse evidence` wrote: the verdicts of the agents that the build carries.",
+)
 digests_option = click.option(
     "--digests",
     default="",
@@ -73,14 +83,7 @@ def publish_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Sign the files by the job's id token and upload that too (needs pypi-attestations).",
         ),
         digests_option,
-        click.option(
-            "--dist",
-            type=click.Path(file_okay=False, path_type=Path),
-            default="dist",
-            show_default=True,
-            metavar="FOLDER",
-            help="What `gatehouse build` made: build.json and its files.",
-        ),
+        dist_option,
     ):
         function = option(function)
     return function

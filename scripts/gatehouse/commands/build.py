@@ -36,6 +36,7 @@ from gatehouse.release.checkout import (
     ignored_files,
     is_on_main,
     read_checkout,
+    refused,
     require_tag_in_reach,
     tracked_files,
     untracked_files,
@@ -184,16 +185,16 @@ def read_project(path: Path) -> Project:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         repair = "Name the package's folder by --path."
-        raise _refused(f"cannot be read: {error.strerror}", repair, str(file)) from None
+        raise refused(f"cannot be read: {error.strerror}", repair, str(file)) from None
     except ValueError as error:
-        raise _refused(f"not TOML: {error}", "", str(file)) from None
+        raise refused(f"not TOML: {error}", "", str(file)) from None
     project, system = data.get("project"), data.get("build-system")
     name = project.get("name") if isinstance(project, dict) else None
     if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         shown = (
             f'"{plain(str(name), 80)}" is no name of a package' if name else "it gives the package no name"
         )
-        raise _refused(shown, 'Write [project] with name = "your-package".', str(file))
+        raise refused(shown, 'Write [project] with name = "your-package".', str(file))
     requires = system.get("requires") if isinstance(system, dict) else None
     return Project(name, "hatch-vcs" in str(requires))
 
@@ -228,7 +229,7 @@ def _agents_below(project: str) -> list[str]:
     )
     if elsewhere and not found:
         names = plain(", ".join(elsewhere), 200)
-        raise _refused(
+        raise refused(
             f"--path {project} has no agents, and {names} would be published without a verdict",
             "Name the package's agents as for agent-ci: --agent 'agents/*.yaml', the input `agent`.",
         )
@@ -252,12 +253,12 @@ def run_build(project: Path, made: Path, named: Project, wanted: Wanted, epoch: 
         say(log[-_LOG:], sys.stderr)
         if _NETWORK.search(log):
             raise InfrastructureError("What the build needs could not be fetched; the log above says what.")
-        raise _refused(
+        raise refused(
             "the build failed", "Its log is above; `python -m build` does the same on your machine."
         )
     wheels, sdists = sorted(made.glob("*.whl")), sorted(made.glob("*.tar.gz"))
     if len(wheels) != 1 or len(sdists) != 1:
-        raise _refused(f"the build made {len(wheels)} wheels and {len(sdists)} sdists, not one of each")
+        raise refused(f"the build made {len(wheels)} wheels and {len(sdists)} sdists, not one of each")
     return wheels[0], sdists[0]
 
 
@@ -342,22 +343,22 @@ def _require_tools() -> None:
     missing = [name for name in ("build", "twine", "check_wheel_contents") if find_spec(name) is None]
     if missing:
         repair = 'Install Gatehouse with them: pip install "gatehouse-ci[release]".'
-        raise _refused(f"{', '.join(missing)} is not installed", repair)
+        raise refused(f"{', '.join(missing)} is not installed", repair)
 
 
 def _require_free(out: Path) -> None:
     """Raise UserError unless `out` is absent, empty, or holds a build of ours that was never committed."""
     shown, repair = plain(str(out), 200), "Remove it, or name another folder by --out."
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise _refused(f"--out {shown} is not a folder", repair)
+        raise refused(f"--out {shown} is not a folder", repair)
     if tracked := tracked_below(Path.cwd(), str(out)):
         repair = f"Write `git rm -r --cached {shown}`, and add `{shown}/` to .gitignore."
-        raise _refused(f"--out {shown} is committed ({plain(tracked[0], 200)})", repair)
+        raise refused(f"--out {shown} is committed ({plain(tracked[0], 200)})", repair)
     names = [entry.name for entry in out.iterdir()] if out.is_dir() else []
     foreign = [name for name in names if name not in _OURS and not name.endswith((".whl", ".tar.gz"))]
     if names and (foreign or BUILD not in names):
         what = f"holds {plain(min(foreign), 100)}" if foreign else f"has no {BUILD}"
-        raise _refused(f"--out {shown} is no build of Gatehouse: it {what}", repair)
+        raise refused(f"--out {shown} is no build of Gatehouse: it {what}", repair)
 
 
 def _run_of() -> tuple[Run, str, str, str]:
@@ -444,7 +445,3 @@ def _report(built: Build, out: Path, wanted: Wanted) -> None:
             "artifact": artifact_name(built.name),
         }
     )
-
-
-def _refused(message: str, repair: str = "", path: str = "") -> UserError:
-    return UserError(Problem(message, path=path, repair=repair), left=NOTHING)

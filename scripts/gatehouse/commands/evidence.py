@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import click
 
-from gatehouse.commands._release import workflow_files
+from gatehouse.commands._publish import dist_option
+from gatehouse.commands._release import prefix_option, workflow_files
 from gatehouse.errors import Exit, InfrastructureError, State
 from gatehouse.github.escape import markdown_inline
 from gatehouse.github.event import Event
@@ -48,14 +49,7 @@ Found = dict[str, Verdict]
 
 
 @click.command
-@click.option(
-    "--dist",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="dist",
-    show_default=True,
-    metavar="FOLDER",
-    help="Folder of the built files with their build.json.",
-)
+@dist_option
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -71,9 +65,7 @@ Found = dict[str, Verdict]
     metavar="FILE",
     help="Workflow whose runs hold the verdicts.",
 )
-@click.option(
-    "--tag-prefix", default="v", show_default=True, metavar="TEXT", help="What stands before a tag's version."
-)
+@prefix_option
 def evidence(dist: Path, out: Path, workflow: str, tag_prefix: str) -> None:
     """Find the verdict of every agent that a build carries.
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from gatehouse.commands._publish import digests_option
+from gatehouse.commands._publish import digests_option, dist_option, evidence_option
 from gatehouse.commands._release import report, repository_at
 from gatehouse.errors import Decision, Exit, InfrastructureError, Problem, UserError
 from gatehouse.github.event import Event
@@ -59,23 +59,9 @@ class Asset:
 
 
 @click.command("github-release")
-@click.option(
-    "--dist",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="dist",
-    show_default=True,
-    metavar="FOLDER",
-    help="Folder of the build.",
-)
+@dist_option
 @digests_option
-@click.option(
-    "--evidence",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="evidence",
-    show_default=True,
-    metavar="FOLDER",
-    help="Folder of the agents' verdicts; not needed without agents.",
-)
+@evidence_option
 @click.option(
     "--notes",
     type=click.Choice(["changelog", "generated", "both"]),

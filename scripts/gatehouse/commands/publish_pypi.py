@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from gatehouse.commands._publish import publish, publish_options
+from gatehouse.commands._publish import evidence_option, publish, publish_options
 from gatehouse.github.runner import say
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("publish-pypi")
 @publish_options
 @click.option("--pre-release", is_flag=True, help="Publish a pre-release too, such as 1.2.0rc1.")
-@click.option(
-    "--evidence",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="evidence",
-    show_default=True,
-    metavar="FOLDER",
-    help="What `gatehouse evidence` wrote: the verdicts of the agents that the build carries.",
-)
+@evidence_option
 def publish_pypi(
     dist: Path, digests: str, attestations: bool, wait: int, pre_release: bool, evidence: Path
 ) -> None:

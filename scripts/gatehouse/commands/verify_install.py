@@ -15,7 +15,7 @@ import click
 
 from gatehouse.agent.interpreter import user_interpreter
 from gatehouse.cli import Lines
-from gatehouse.commands._publish import digests_option
+from gatehouse.commands._publish import digests_option, dist_option
 from gatehouse.errors import Exit, InfrastructureError, Problem, UserError
 from gatehouse.github.escape import markdown_block, markdown_inline, plain
 from gatehouse.github.runner import annotate, append_summary, say, set_outputs
@@ -56,14 +56,7 @@ _VERSION = "import importlib.metadata, sys; print(importlib.metadata.version(sys
 
 
 @click.command("verify-install")
-@click.option(
-    "--dist",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="dist",
-    show_default=True,
-    metavar="FOLDER",
-    help="Folder of the built files with their build.json.",
-)
+@dist_option
 @digests_option
 @click.option(
     "--index",

@@ -69,7 +69,7 @@ def wanted_version(ref: str, prefix: str, candidate: Candidate, run: Run, epoch:
         tag = ref.removeprefix("refs/tags/")
         version = version_of_tag(tag, prefix)
         if version is None:
-            raise _refused(f'the tag "{plain(tag, 100)}" names no version', f"Write it as {prefix}1.2.0.")
+            raise refused(f'the tag "{plain(tag, 100)}" names no version', f"Write it as {prefix}1.2.0.")
         return Wanted(version, f"the tag {tag}", tag=tag)
     if not ref.startswith("refs/heads/release/"):
         return Wanted(None, "setuptools-scm counts from the last tag")
@@ -77,12 +77,12 @@ def wanted_version(ref: str, prefix: str, candidate: Candidate, run: Run, epoch:
     version = version_of_branch(branch, prefix)
     if version is None or str(version) != version.base_version:
         repair = f"Name it release/{prefix}X.Y.Z, or push under a name that does not begin with release/."
-        raise _refused(f'the branch "{plain(branch, 100)}" names no version to release', repair)
+        raise refused(f'the branch "{plain(branch, 100)}" names no version to release', repair)
     if candidate == "scm":
         return Wanted(None, "setuptools-scm counts from the last tag (candidate: scm)")
     if candidate == "rc":
         if not run.number:
-            raise _refused(
+            raise refused(
                 "a release candidate takes the number of the workflow's run, and this is no run",
                 "Build with --candidate dev here.",
             )
@@ -126,17 +126,17 @@ def read_checkout(path: Path, ref: str, sha: str, prefix: str) -> Checkout:
     shallow clone, a commit that is not the ref's, and changes that are in no commit.
     """
     if not path.is_dir():
-        raise _refused(f"--path {plain(str(path), 200)}: no such folder")
+        raise refused(f"--path {plain(str(path), 200)}: no such folder")
     try:
         inside = Git(path)
         top = path.joinpath(inside("rev-parse", "--show-cdup") or ".").resolve()
         project = inside("rev-parse", "--show-prefix").rstrip("/") or "."
     except GitError:
-        raise _refused(f"{plain(str(path), 200)} is in no git repository", "The version is in git.") from None
+        raise refused(f"{plain(str(path), 200)} is in no git repository", "The version is in git.") from None
     git = Git(top)
     commit = git.commit("HEAD")
     if commit is None:
-        raise _refused("the repository has no commit yet")
+        raise refused("the repository has no commit yet")
     here = tuple(tag for tag in git.lines("tag", "--points-at", "HEAD") if version_of_tag(tag, prefix))
     ref = ref or _own_ref(git, here, prefix)
     faults = [*_ref_faults(git, ref, sha, commit), *_dirty_faults(git)]
@@ -159,7 +159,7 @@ def require_tag_in_reach(checkout: Checkout, prefix: str) -> None:
     if newest(git.lines("tag", "--merged", "HEAD"), prefix):
         return
     if found := newest(git.tags(), prefix):
-        raise _refused(
+        raise refused(
             f"the tag {tag_of(found, prefix)} is not in this commit's history, nor is any other version tag",
             "Merge the branch that was tagged, which a squashed merge back does not do: "
             f"`git merge {tag_of(found, prefix)}`.",
@@ -169,9 +169,9 @@ def require_tag_in_reach(checkout: Checkout, prefix: str) -> None:
     except GitError:
         refs = {}
     if newest((ref.removeprefix("refs/tags/") for ref in refs), prefix):
-        raise _refused("the clone has none of the version tags that its origin has", _FULL.format(""))
+        raise refused("the clone has none of the version tags that its origin has", _FULL.format(""))
     first = git.lines("rev-list", "--max-parents=0", "--first-parent", "HEAD")[-1][:12]
-    raise _refused(
+    raise refused(
         f"there is no version tag {prefix}X.Y.Z yet to count from",
         f"Tag the first commit: `git tag {prefix}0.0.0 {first} && git push origin {prefix}0.0.0`. "
         "Where there are tags, the checkout lacks them: check out with `fetch-depth: 0`.",
@@ -215,7 +215,7 @@ def export(checkout: Checkout, target: Path, tag: str | None, prefix: str) -> No
     names = [name for name in source.run("ls-files", "-z", "--recurse-submodules").split("\0") if name]
     missing = [name for name in names if not os.path.lexists(checkout.top / name)]
     if missing:
-        raise _refused(
+        raise refused(
             f"the checkout is not whole: {_listed(missing)}", "Check out without `sparse-checkout`."
         )
     staged = (entry.partition("\t") for entry in source.run("ls-files", "-z", "--stage").split("\0"))
@@ -324,5 +324,6 @@ def _listed(names: list[str]) -> str:
     return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")  # noqa: PLR2004
 
 
-def _refused(message: str, repair: str = "") -> UserError:
-    return UserError(Problem(message, repair=repair), left=NOTHING)
+def refused(message: str, repair: str = "", path: str = "") -> UserError:
+    """The error of one fault, found before anything was built."""
+    return UserError(Problem(message, path=path, repair=repair), left=NOTHING)
