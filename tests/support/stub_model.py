@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,11 +49,17 @@ class Reply:
 
 @dataclass
 class StubModel:
-    """`reply(n)` says what the n-th request gets, from 0; `requests` came, with their headers."""
+    """`reply(n)` says what the n-th request gets, from 0; `requests` came, with their headers.
+
+    `came` says when, in monotonic seconds, and `at_once` how many were being answered then, itself included.
+    """
 
     reply: Callable[[int], Reply]
     url: str = ""
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    came: list[float] = field(default_factory=list)
+    at_once: list[int] = field(default_factory=list)
+    under_way: int = 0
     ended: Event = field(default_factory=Event)
     lock: Lock = field(default_factory=Lock)
 
@@ -64,13 +71,21 @@ def stub_model(reply: Callable[[int], Reply]) -> Iterator[StubModel]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each reply waits 40 ms for the acknowledgement of its head
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with stub.lock:
                 number = len(stub.requests)
                 stub.requests.append((self.path, dict(self.headers), body))
-            self.answer(stub.reply(number))
+                stub.came.append(monotonic())
+                stub.under_way += 1
+                stub.at_once.append(stub.under_way)
+            reply = stub.reply(number)
+            # Counted out before the last byte: with it, the client may send the next one.
+            with stub.lock:
+                stub.under_way -= 1
+            self.answer(reply)
 
         def do_GET(self) -> None:
             with stub.lock:

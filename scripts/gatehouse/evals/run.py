@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gatehouse.evals.run_files import RunFiles, locked
+from gatehouse.evals.throttle import DeadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,7 +50,10 @@ class Target(Protocol):
         """Get ready, or raise a GatehouseError that says why no case can be asked."""
 
     async def ask(self, case: Case, repeat: int, deadline_s: float) -> Run:
-        """One answer; whatever goes wrong with this case alone is in the run's `error`."""
+        """One answer; whatever goes wrong with this case alone is in the run's `error`.
+
+        Raises DeadError when no other case could be answered either: the run stops, what it has is kept.
+        """
 
     async def close(self) -> None:
         """Leave nothing behind; also after an `open` that failed."""
@@ -178,7 +182,12 @@ class _Engine:
     async def _ask_on(self, todo: Iterator[tuple[Case, int]]) -> None:
         """One of `concurrency` tasks that share the cases."""
         for case, repeat in todo:
-            self._record(await self.target.ask(case, repeat, self.options.case_deadline_s))
+            try:
+                run = await self.target.ask(case, repeat, self.options.case_deadline_s)
+            except DeadError as dead:
+                self.summary.stopped = self.summary.stopped or dead.message
+                return
+            self._record(run)
 
     def _record(self, run: Run) -> None:
         run = self.files.append(run)

@@ -56,6 +56,7 @@ def test_tokens_and_the_runner_s_files_do_not_reach_the_agent() -> None:
     """The agent keeps its own variables and gets the model key under its provider's name."""
     hidden = ["GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "INPUT_TOKEN", "GITHUB_ENV"]
     hidden += ["GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY"]
+    hidden += ["GATEHOUSE_JUDGE_KEY", "GATEHOUSE_JUDGE_BASE_URL", "GATEHOUSE_ANY_KEY"]
     environ = dict.fromkeys(hidden, "x") | {
         "GATEHOUSE_MODEL_KEY": "k\n",
         "PYTHONPATH": "src",

@@ -1,21 +1,23 @@
-"""Chat completions over real HTTP: what is sent, what is kept, what is asked again."""
+"""Chat completions over real HTTP: what is sent, what is kept, and where a run of them stops."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gatehouse.agent.protocol import Run, ToolCall, Usage
+from gatehouse.agent.protocol import Run, RunInfo, ToolCall, Usage, read_runs
 from gatehouse.agent.providers import PROVIDERS, Endpoint
-from gatehouse.evals import chat
-from gatehouse.evals.chat import Chat, messages_of, pause_of, proxy_of
-from tests.support.running import cases_of
+from gatehouse.evals import client
+from gatehouse.evals.chat import Chat, messages_of
+from gatehouse.evals.run import RunOptions, RunSummary, run_cases
+from tests.support.running import cases_of, info_of
 from tests.support.stub_model import Reply, StubModel, completion, stub_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "sk-secret-0123456789"
 
@@ -23,7 +25,7 @@ KEY = "sk-secret-0123456789"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds, and no proxy of this machine."""
-    monkeypatch.setattr(chat, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(client, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -157,62 +159,6 @@ def test_what_is_no_answer_is_the_infrastructure_s_fault_and_not_asked_again(rep
     assert len(stub.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        Reply({"error": {"message": "slow down"}}, status=429),
-        Reply({"error": {"message": "broken"}}, status=500),
-        Reply(b"upstream", status=503),
-        Reply(drop=True),
-    ],
-    ids=["429", "500", "503", "dropped"],
-)
-def test_a_transport_fault_is_tried_again_a_few_times(reply: Reply) -> None:
-    """The next try's answer counts; when none comes, the fault does."""
-    with stub_model(replies(reply, reply, Reply())) as stub:
-        assert ask(stub.url).output == "hello"
-    assert len(stub.requests) == 3
-    with stub_model(replies(reply)) as stub:
-        assert fault(ask(stub.url))[1] in ("provider-error", "connection")
-    assert len(stub.requests) == chat.TRIES
-
-
-def test_retry_after_is_obeyed() -> None:
-    """The next try waits as long as the server asks."""
-    with stub_model(replies(Reply({}, status=429, headers={"Retry-After": "1"}), Reply())) as stub:
-        started = time.monotonic()
-        run = ask(stub.url)
-    assert run.output == "hello"
-    assert time.monotonic() - started >= 1
-    assert (run.latency_s or 9) < 1
-
-
-def test_retry_after_ends_at_the_deadline() -> None:
-    """A server that asks for an hour does not get it."""
-    with stub_model(replies(Reply({}, status=429, headers={"Retry-After": "3600"}))) as stub:
-        assert fault(ask(stub.url, deadline_s=0.3)) == ("infrastructure", "timeout")
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("7", 7),
-        ("Thu, 01 Jan 2026 00:00:30 GMT", 30),
-        ("Wed, 31 Dec 2025 00:00:00 GMT", 0),
-        ("soon", None),
-        ("nan", None),
-        ("-5", None),
-        ("9" * 400, float("inf")),
-    ],
-)
-def test_retry_after_is_a_number_or_a_date(header: str | None, seconds: float | None) -> None:
-    """RFC 9110's two forms; anything else asks for nothing."""
-    pause = pause_of(header, datetime(2026, 1, 1, tzinfo=UTC))
-    assert pause == seconds
-
-
 def test_a_hung_provider_is_a_timeout() -> None:
     """No answer within the deadline is the infrastructure's fault here."""
     with stub_model(replies(Reply(hang=True))) as stub:
@@ -220,11 +166,51 @@ def test_a_hung_provider_is_a_timeout() -> None:
     assert fault(run) == ("infrastructure", "timeout")
 
 
-def test_a_closed_port_is_a_connection_fault() -> None:
-    """Nobody listens: said so, without a traceback."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert fault(ask(f"http://127.0.0.1:{port}/v1")) == ("infrastructure", "connection")
+def run_chat(url: str, out: Path, count: int, options: RunOptions) -> RunSummary:
+    """A run of `count` cases against the model at `url`."""
+    target = Chat(Endpoint(PROVIDERS["openai"], url, KEY), "m", None, {}, concurrency=options.concurrency)
+    return run_cases(target, cases_of(range(count)), out, info_of(count), options)
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [Reply({"error": {"message": "broken"}}, status=500), Reply(drop=True), Reply(hang=True)],
+    ids=["500", "dropped", "hangs"],
+)
+def test_a_provider_that_dies_ends_the_run_and_what_was_answered_stays(tmp_path: Path, dead: Reply) -> None:
+    """The run stops in time, says why, and is finished by the next one."""
+    options = RunOptions(concurrency=2, case_deadline_s=0.5)
+    with stub_model(lambda number: Reply() if number < 7 else dead) as stub:
+        summary = run_chat(stub.url, tmp_path, 100, options)
+    assert summary.stopped.startswith("openai was given up after 5 calls in a row without an answer: ")
+    assert summary.asked < 7 + 7
+    assert not RunInfo.read(tmp_path / "run.json").complete
+    assert sum(run.error is None for run in read_runs(tmp_path / "runs.jsonl")) == 7
+    with stub_model(replies(Reply())) as stub:
+        summary = run_chat(stub.url, tmp_path, 100, options)
+        assert len(stub.requests) == 93
+    assert (summary.resumed, summary.asked, summary.stopped) == (7, 93, "")
+
+
+def test_a_case_that_always_hangs_ends_no_run(tmp_path: Path) -> None:
+    """Its own fault is written, the others are answered."""
+
+    def reply(number: int) -> Reply:
+        return Reply(hang=stub.requests[number][2]["messages"][0]["content"] == "3")
+
+    with stub_model(reply) as stub:
+        summary = run_chat(stub.url, tmp_path, 30, RunOptions(concurrency=2, case_deadline_s=0.5))
+    assert (summary.asked, summary.infrastructure_faults, summary.stopped) == (30, 1, "")
+    assert [run.id for run in read_runs(tmp_path / "runs.jsonl") if run.error] == ["c3"]
+
+
+def test_a_rate_limit_fails_no_case_and_is_said(tmp_path: Path) -> None:
+    """A storm of refusals is waited out, and a person learns that it was one."""
+    busy = Reply({"error": {"message": "slow down"}}, status=429)
+    with stub_model(replies(*[busy] * 20, Reply())) as stub:
+        summary = run_chat(stub.url, tmp_path, 10, RunOptions(concurrency=4, case_deadline_s=5))
+    assert (summary.asked, summary.infrastructure_faults, summary.stopped) == (10, 0, "")
+    assert summary.notes == ["20 requests were over the provider's rate limit (429) and asked again."]
 
 
 def test_a_message_never_holds_the_key_nor_moves_a_cursor() -> None:
@@ -237,14 +223,6 @@ def test_a_message_never_holds_the_key_nor_moves_a_cursor() -> None:
     assert KEY not in run.error.message
     assert "\x1b" not in run.error.message
     assert len(run.error.message) < 2100
-
-
-def test_a_proxy_is_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTPS_PROXY is used, and NO_PROXY's hosts go past it."""
-    monkeypatch.setenv("https_proxy", "http://proxy:3128")
-    monkeypatch.setenv("no_proxy", "127.0.0.1,inside.example")
-    assert proxy_of("https://api.example/v1") == "http://proxy:3128"
-    assert proxy_of("https://inside.example/v1") is None
 
 
 def test_as_many_as_asked_for_are_under_way() -> None:

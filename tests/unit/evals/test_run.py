@@ -19,6 +19,7 @@ from gatehouse.agent.protocol import Fault, Run, RunInfo, read_runs
 from gatehouse.errors import InfrastructureError, UserError
 from gatehouse.evals.run import Case, RunOptions, RunSummary, run_cases
 from gatehouse.evals.run_files import RunFiles, locked
+from gatehouse.evals.throttle import DeadError
 from tests.support.running import cases_of, info_of, pool_of
 
 if TYPE_CHECKING:
@@ -221,6 +222,23 @@ def test_a_dead_provider_ends_the_run_early(tmp_path: Path, kind: str) -> None:
     summary = run(Asked(lambda _: failed(kind)), tmp_path, 500, RunOptions(concurrency=4))
     assert 20 <= summary.asked < 25
     assert summary.stopped == f"the first 20 answers were all the same fault: {kind}!"
+    assert not RunInfo.read(tmp_path / "run.json").complete
+
+
+def test_a_target_that_is_given_up_ends_the_run(tmp_path: Path) -> None:
+    """What it answered before is kept; the case that it did not answer counts as not asked."""
+
+    def answer(case: Case) -> dict[str, Any]:
+        if case.input >= 3:
+            raise DeadError("the provider is dead")
+        return {"output": case.input}
+
+    target = Asked(answer)
+    summary = run(target, tmp_path, 500, RunOptions(concurrency=4))
+    assert (summary.asked, summary.not_asked, summary.stopped) == (3, 497, "the provider is dead")
+    assert [r.output for r in written(tmp_path)] == [0, 1, 2]
+    assert len(target.asked) < 10
+    assert target.closed
     assert not RunInfo.read(tmp_path / "run.json").complete
 
 
