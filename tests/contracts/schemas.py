@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "scripts" / "gatehouse" / "schemas"
 NAMES = sorted(path.name.removesuffix(".schema.json") for path in FOLDER.glob("*.schema.json"))
-WRITTEN_BY_USERS = {"agent", "golden"}
+WRITTEN_BY_USERS = {"agent", "golden", "rubric"}
 KEYS = re.compile(r"(<!-- keys of: (?P<path>\S+) -->\n).*?(<!-- end of keys -->)", re.DOTALL)
 
 LIST = re.compile(r"(<!-- list of: (?P<name>\w+) -->\n).*?(<!-- end of list -->)", re.DOTALL)
@@ -101,19 +101,24 @@ def table(name: str) -> str:
     return "\n" + "\n".join(lines) + "\n\n"
 
 
-def metrics() -> str:
-    """A Markdown table of every metric."""
-    lines = [
-        "| Metric | Kind | What it is | Threshold | Needs | Options |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+def metrics(extra: str = "") -> str:
+    """A Markdown table of the metrics of one library, or of our own that no judge is asked about."""
+    judged = ["Calls a case"] if extra else []
+    head = ["Metric", "Kind", "What it is", "Threshold", "Needs", *judged, "Options"]
+    lines = [head, ["---"] * len(head)]
     for metric in registry().values():
+        if metric.extra != extra:
+            continue
         side = "at least" if metric.direction == "higher" else "at most"
-        unit = {"$": "US dollars", "s": "seconds"}.get(metric.unit, "a share")
-        options = ", ".join(f"`{option}`" for option in metric.options)
-        shown = [f"`{metric.name}`", metric.kind, cell(metric.summary), f"{side}, {unit}", cell(metric.needs)]
-        lines.append("| " + " | ".join([*shown, options]) + " |")
-    return "\n" + "\n".join(lines) + "\n\n"
+        share = "a share" if metric.aggregate == "mean" and metric.per_case else "a number"
+        unit = {"$": "US dollars", "s": "seconds"}.get(metric.unit, share)
+        if (metric.low, metric.high) != (0, 1):
+            unit = f"from {metric.low:g} to {metric.high:g}"
+        needs = ", ".join(filter(None, [metric.needs, *(m for m in metric.models if m != "judge")]))
+        shown = [f"`{metric.name}`", metric.kind, cell(metric.summary), f"{side}, {unit}", cell(needs)]
+        shown += [cell(metric.calls)] if extra else []
+        lines.append([*shown, ", ".join(f"`{option}`" for option in metric.options)])
+    return "\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n"
 
 
 def providers() -> str:
@@ -126,7 +131,12 @@ def providers() -> str:
     return "\n" + "\n".join(lines) + "\n\n"
 
 
-LISTS = {"metrics": metrics, "providers": providers}
+LISTS = {
+    "metrics": metrics,
+    "ragas": lambda: metrics("ragas"),
+    "deepeval": lambda: metrics("deepeval"),
+    "providers": providers,
+}
 
 
 def with_tables(text: str) -> str:

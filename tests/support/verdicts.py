@@ -76,6 +76,38 @@ def eval_json(name: str = "refund-triage", **changed: Any) -> dict[str, Any]:
     return data | changed
 
 
+def judge_json(text: str = "ollama:llama3.1:70b", **changed: Any) -> dict[str, Any]:
+    """What judging took, with `text` wherever a text may stand."""
+    tokens = {"input_tokens": 45678, "cached_tokens": 0, "output_tokens": 901, "calls": 96, "usd": 0.031}
+    data: dict[str, Any] = {
+        "models": [text],
+        "embeddings": None,
+        "calls": 96,
+        "cached": 24,
+        "repaired": 0,
+        "usd": 0.031,
+        "max_usd": None,
+        "by_model": [{"provider": text, "model": text, **tokens}],
+        "notes": [],
+    }
+    return data | changed
+
+
+def calibration_json(reason: str, **changed: Any) -> dict[str, Any]:
+    """What is known of the judge of a metric, by default nothing."""
+    nothing: dict[str, Any] = {
+        "calibrated": False,
+        "reason": reason,
+        "kappa": None,
+        "labels": 0,
+        "pass_rate": 0.925,
+        "corrected": None,
+        "corrected_interval": None,
+        "enough": True,
+    }
+    return nothing | changed
+
+
 def cost_json(name: str = "refund-triage", **changed: Any) -> dict[str, Any]:
     """A cost gate that passes."""
     data = {key: eval_json(name)[key] for key in ("schema", "agent", "dataset", "commit")} | {

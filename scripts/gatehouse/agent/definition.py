@@ -69,11 +69,31 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class MetricSetting:
-    """A metric that the agent is judged by; without a threshold it is measured only."""
+    """A metric that the agent is judged by; without a threshold it is measured only.
+
+    `metric` is what it is where its key in the file is a name of the user's own.
+    """
 
     threshold: float | None = None
     floor: Literal["value", "interval"] = "value"
     options: dict[str, Any] = field(default_factory=dict)
+    metric: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSetting:
+    """Who judges, `PROVIDER:MODEL` each, and what that may take: votes, calls at once, seconds, US dollars.
+
+    `min_kappa` is the agreement with people that a calibration has to show.
+    """
+
+    models: tuple[str, ...] = ()
+    panel: Literal["majority", "mean"] = "majority"
+    votes: int = 3
+    concurrency: int = 8
+    deadline_s: float = 120.0
+    max_usd: float | None = None
+    min_kappa: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +104,8 @@ class Evals:
     max_unscored: int = 0
     on_inconclusive: Literal["warn", "fail"] = "warn"
     unpinned_model: Literal["warn", "error", "allow"] = "warn"
+    judge: JudgeSetting = field(default_factory=JudgeSetting)
+    embeddings: str | None = None
     metrics: dict[str, MetricSetting] = field(default_factory=dict)
 
 
@@ -319,9 +341,19 @@ def _evals(data: dict[str, Any]) -> Evals:
     for name, given in data.get("metrics", {}).items():
         options = dict(given) if isinstance(given, dict) else {"threshold": given}
         threshold = options.pop("threshold", None)
-        floor = options.pop("floor", "value")
-        metrics[name] = MetricSetting(None if threshold is None else float(threshold), floor, options)
-    return Evals(**{**_whole(data, "max_unscored"), "metrics": metrics})
+        floor, metric = options.pop("floor", "value"), options.pop("metric", None)
+        metrics[name] = MetricSetting(None if threshold is None else float(threshold), floor, options, metric)
+    judge = _judge(data.get("judge", []))
+    return Evals(**{**_whole(data, "max_unscored"), "metrics": metrics, "judge": judge})
+
+
+def _judge(data: Any) -> JudgeSetting:
+    """From a model, a list of them, or a mapping with `model`."""
+    given = dict(data) if isinstance(data, dict) else {"model": data}
+    models = given.pop("model")
+    return JudgeSetting(
+        (models,) if isinstance(models, str) else tuple(models), **_whole(given, "votes", "concurrency")
+    )
 
 
 def _pricing(data: dict[str, Any], model: str) -> dict[str, Price]:

@@ -159,6 +159,11 @@ class RunInfo:
         replace_file(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
 
+def as_text(value: Any) -> str:
+    """An input or output as text: a string as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def replace_file(path: Path, text: str) -> None:
     """Replace `path` in one step; half of a surrogate pair, which has no bytes, becomes "?".
 

@@ -21,7 +21,8 @@ MODEL_KEY = "GATEHOUSE_MODEL_KEY"
 class Provider:
     """One provider: `base_url` is "" where every customer has their own, `path` is what a bare host gets.
 
-    A self-hosted one costs nothing per token and needs no key, but sends one that is set.
+    A self-hosted one costs nothing per token and needs no key, but sends one that is set. `embeddings` is the
+    model that its users embed texts with as a rule, "" where there is none.
     """
 
     name: str
@@ -31,15 +32,27 @@ class Provider:
     self_hosted: bool = False
     path: str = "/v1"
     key_header: str = "Authorization"
+    embeddings: str = ""
 
 
 PROVIDERS = {
     provider.name: provider
     for provider in (
-        Provider("openai", "https://api.openai.com/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
+        Provider(
+            "openai",
+            "https://api.openai.com/v1",
+            "OPENAI_BASE_URL",
+            "OPENAI_API_KEY",
+            embeddings="text-embedding-3-small",
+        ),
         Provider("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
         Provider(
-            "ollama", "http://127.0.0.1:11434/v1", "OLLAMA_BASE_URL", "OLLAMA_API_KEY", self_hosted=True
+            "ollama",
+            "http://127.0.0.1:11434/v1",
+            "OLLAMA_BASE_URL",
+            "OLLAMA_API_KEY",
+            self_hosted=True,
+            embeddings="nomic-embed-text",
         ),
         Provider("vllm", "", "VLLM_BASE_URL", "VLLM_API_KEY", self_hosted=True),
         Provider(
@@ -65,11 +78,18 @@ PROVIDERS = {
             "GEMINI_BASE_URL",
             "GEMINI_API_KEY",
             path="/v1beta/openai",
+            embeddings="gemini-embedding-001",
         ),
         Provider(
             "groq", "https://api.groq.com/openai/v1", "GROQ_BASE_URL", "GROQ_API_KEY", path="/openai/v1"
         ),
-        Provider("mistral", "https://api.mistral.ai/v1", "MISTRAL_BASE_URL", "MISTRAL_API_KEY"),
+        Provider(
+            "mistral",
+            "https://api.mistral.ai/v1",
+            "MISTRAL_BASE_URL",
+            "MISTRAL_API_KEY",
+            embeddings="mistral-embed",
+        ),
         Provider(
             "openrouter",
             "https://openrouter.ai/api/v1",
@@ -108,35 +128,48 @@ def find_provider(name: str) -> Provider:
     raise UserError(Problem(f'unknown model provider "{name}".', repair=repair))
 
 
-def resolve(name: str, base_url: str | None, environ: Mapping[str, str]) -> Endpoint:
+def resolve(
+    name: str,
+    base_url: str | None,
+    environ: Mapping[str, str],
+    *,
+    key_variable: str = MODEL_KEY,
+    base_url_variable: str = "",
+) -> Endpoint:
     """The endpoint of provider `name`: its URL from the agent file, else its variable, else its own.
 
-    Raises UserError for a provider or URL that cannot be used, and InfrastructureError for a missing key:
-    nothing would be measured.
+    `key_variable` and `base_url_variable` win over the provider's own variables; "" stands for none. Raises
+    UserError for a provider or URL that cannot be used, and InfrastructureError for a missing key: nothing
+    would be measured.
     """
     provider = find_provider(name)
-    url = base_url or environ.get(provider.base_url_variable, "").strip() or provider.base_url
+    url_variables = [v for v in (base_url_variable, provider.base_url_variable) if v]
+    key_variables = [v for v in (key_variable, provider.key_variable) if v]
+    # A judge's address never comes from the agent file: only what is not a judge's is told to write it there.
+    place = "" if key_variable != MODEL_KEY else "the agent file's model.base_url"
+    sources = " or ".join(filter(None, (place, *url_variables)))
+    url = base_url or _first(environ, url_variables) or provider.base_url
     if not url:
-        raise UserError(
-            Problem(
-                f'provider "{name}" has no address of its own.',
-                repair=f"Give `base_url` in the agent file's model, or set {provider.base_url_variable}.",
-            )
-        )
-    url = _checked(url, provider)
-    key = (environ.get(MODEL_KEY, "").strip() or environ.get(provider.key_variable, "").strip()) or None
+        raise UserError(Problem(f'provider "{name}" has no address of its own.', repair=f"Give {sources}."))
+    url = _checked(url, provider, sources)
+    key = _first(environ, key_variables) or None
     if key and not (key.isascii() and key.isprintable()):
         raise InfrastructureError(
             f"The key of {name} holds characters that no key has: was it copied with line ends?"
         )
     if key is None and not provider.self_hosted and not _is_loopback(url):
         raise InfrastructureError(
-            f"No key for {name}: set {MODEL_KEY} or {provider.key_variable}. Nothing was measured."
+            f"No key for {name}: set {' or '.join(key_variables)}. Nothing was measured."
         )
     return Endpoint(provider, url, key)
 
 
-def _checked(url: str, provider: Provider) -> str:
+def _first(environ: Mapping[str, str], variables: list[str]) -> str:
+    """The first of these variables that says anything, without the line end it was pasted with."""
+    return next(filter(None, (environ.get(name, "").strip() for name in variables)), "")
+
+
+def _checked(url: str, provider: Provider, sources: str) -> str:
     """The URL without a slash at its end; a bare host gets the provider's path."""
     try:
         parts = urlsplit(url)
@@ -151,8 +184,8 @@ def _checked(url: str, provider: Provider) -> str:
         raise UserError(
             Problem(
                 f"the base URL of {provider.name} cannot be used{shown}.",
-                repair="It has the form https://HOST/PATH, without user, query or fragment, and is the agent "
-                f"file's model.base_url, else {provider.base_url_variable}.",
+                repair="It has the form https://HOST/PATH, without user, query or fragment, and comes from "
+                f"{sources}.",
             )
         )
     return url.rstrip("/") if parts.path.rstrip("/") else url.rstrip("/") + provider.path

@@ -207,8 +207,11 @@ class Source:
         )
 
 
-def parse_yaml(text: str, path: str) -> Source:
-    """One YAML document; raises RefusedError for what is no YAML, and keeps every other fault in `bad`."""
+def parse_yaml(text: str, path: str, *, root: str = "agent", numbered: str = "") -> Source:
+    """One YAML document; raises RefusedError for what is no YAML, and keeps every other fault in `bad`.
+
+    `root` is the key that the file begins with; the keys of a mapping named `numbered` may be whole numbers.
+    """
     lines = text.splitlines()
     control = CONTROL.search(text)
     if control:
@@ -220,13 +223,13 @@ def parse_yaml(text: str, path: str) -> Source:
         try:
             node = loader.get_single_node()
             if node is None:
-                raise RefusedError("the file is empty.", "It starts with `agent:`.", 1)
+                raise RefusedError("the file is empty.", f"It starts with `{root}:`.", 1)
             source = Source(path, lines, None)
-            data = _Walk(loader, source).value(node, ())
+            data = _Walk(loader, source, numbered).value(node, ())
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as e:
-        raise _syntax(e, lines) from None
+        raise _syntax(e, lines, root) from None
     except yaml.YAMLError as e:
         raise RefusedError(f"not YAML: {e}.") from None
     except RecursionError:
@@ -247,22 +250,22 @@ def _too_much(limit: str, line: int) -> RefusedError:
     return RefusedError(f"the file holds more than {limit}.", "Write less, or use fewer aliases.", line)
 
 
-def _syntax(error: yaml.MarkedYAMLError, lines: list[str]) -> RefusedError:
+def _syntax(error: yaml.MarkedYAMLError, lines: list[str], root: str) -> RefusedError:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     source = lines[line - 1] if 0 < line <= len(lines) else ""
     words = ", ".join(filter(None, (error.context, error.problem)))
     repair = "YAML indents with spaces; this line has a tab." if "\t" in source[: column + 1] else ""
     if "single document" in words:
-        repair = "One file holds one agent: remove the `---` and what follows."
+        repair = f"One file holds one {root}: remove the `---` and what follows."
     return RefusedError(f"not YAML: {words}.", repair, line, column if source else 0, source)
 
 
 class _Walk:
     """Turns YAML nodes into JSON values and notes where they stand."""
 
-    def __init__(self, loader: Any, source: Source) -> None:
-        self.loader, self.source, self.nodes = loader, source, 0
+    def __init__(self, loader: Any, source: Source, numbered: str) -> None:
+        self.loader, self.source, self.numbered, self.nodes = loader, source, numbered, 0
 
     def value(self, node: yaml.Node, keys: Keys) -> Any:
         """The JSON value of a node; raises RefusedError where the limits end."""
@@ -292,7 +295,8 @@ class _Walk:
         if node.tag == TAG + "merge":
             self.refuse((*keys, "<<"), span, "merge keys (<<) are not supported.", "Write the keys out.")
             return None
-        if not isinstance(node, yaml.ScalarNode) or node.tag != TAG + "str":
+        texts = {TAG + "str", TAG + "int"} if keys and keys[-1] == self.numbered else {TAG + "str"}
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in texts:
             shown = f"{node.value[:40]!r}" if isinstance(node, yaml.ScalarNode) else "a list or mapping"
             self.refuse((*keys, span.line), span, f"the key is not text: {shown}.", "Put it in quotes.")
             return None

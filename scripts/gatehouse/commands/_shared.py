@@ -14,6 +14,7 @@ import click
 from gatehouse.agent.definition import Agent, load_agent
 from gatehouse.agent.digest import tracked_below
 from gatehouse.cli import Lines
+from gatehouse.commands._judge import judge_options, with_models
 from gatehouse.errors import Exit, GatehouseError, InfrastructureError, State, UserError
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import Gate, gates_of
@@ -68,7 +69,7 @@ def dataset_option(function: F) -> F:
     )(function)
 
 
-class Thresholds(click.ParamType[dict[str, float]]):
+class Thresholds(click.ParamType):
     """`name=value,name=value`, as numbers by metric; all that is wrong with it is said at once."""
 
     name = "thresholds"
@@ -112,8 +113,9 @@ def threshold_option(function: F) -> F:
 
 
 def gate_options(function: F) -> F:
-    """What the stages of the eval gate take: agent, golden set, thresholds, runs, folder."""
-    for option in (out_option, runs_option, threshold_option, dataset_option, agent_option):
+    """What the stages of the eval gate take: agent, golden set, thresholds, judge, runs, folder."""
+    options = (out_option, runs_option, judge_options, threshold_option, dataset_option, agent_option)
+    for option in options:
         function = option(function)
     return function
 
@@ -202,7 +204,7 @@ def eval_gates(agent: Agent, threshold: dict[str, float] | None) -> list[Gate]:
                 "--threshold exact_match=0.9. `gatehouse metrics` lists every name.",
             )
         )
-    return gates
+    return with_models(agent, gates)
 
 
 def runs_for(agent: Agent, runs: tuple[str, ...], folder: Path, *, only: bool) -> list[Path]:

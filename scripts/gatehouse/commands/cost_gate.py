@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gatehouse.evals.results import Subject
 
 
-class Dollars(click.ParamType[float]):
+class Dollars(click.ParamType):
     """An amount of US dollars: finite and not negative (click's float takes "nan")."""
 
     name = "usd"

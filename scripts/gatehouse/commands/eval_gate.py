@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatehouse.commands._shared import each_agent, eval_gates, finish, gate_options, runs_for, subject_of
+from gatehouse.commands._judge import agent_with_judge, bench_for
+from gatehouse.commands._shared import (
+    each_agent,
+    eval_gates,
+    finish,
+    gate_options,
+    runs_for,
+    subject_of,
+)
 from gatehouse.commands.run import run_agent, run_options
 from gatehouse.commands.verdict import judge_folder
 from gatehouse.errors import GatehouseError, InfrastructureError, State
@@ -28,6 +36,8 @@ def eval_gate(
     agents: tuple[str, ...],
     dataset: str | None,
     threshold: dict[str, float] | None,
+    judge: tuple[str, ...],
+    embeddings: str | None,
     runs: tuple[str, ...],
     out: Path | None,
     **options: Any,
@@ -39,7 +49,9 @@ def eval_gate(
     """
 
     def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
+        agent = agent_with_judge(agent, judge, embeddings)
         gates, subject = eval_gates(agent, threshold), subject_of(agent, dataset)
+        bench = bench_for(agent, gates, out)  # what a judge lacks is said before the agent is asked
         failure: GatehouseError | None = None
         if not runs:
             try:
@@ -53,7 +65,7 @@ def eval_gate(
         if failure:
             say(str(failure), sys.stderr)
         repeats, found = runs_of(subject, files)
-        write_scores(subject, gates, repeats, found, files, folder)
+        write_scores(subject, gates, repeats, found, files, folder, bench)
         return judge_folder(subject, gates, folder)
 
     finish(each_agent(agents, out, "eval.json", work))

@@ -24,6 +24,7 @@ from gatehouse.commands._shared import (
     subject_of,
 )
 from gatehouse.errors import Exit, InfrastructureError, State, UserError
+from gatehouse.evals.judges.model import JUDGE_KEY
 from gatehouse.evals.results import MAX_REPEATS, Subject
 from gatehouse.evals.run_files import RunFiles, drop_verdicts, locked, writing
 from gatehouse.github.runner import in_actions, say, set_outputs
@@ -144,7 +145,7 @@ def keys_of(environ: Mapping[str, str]) -> list[str]:
 
     Shorter than eight characters is no key, and would be found in any text.
     """
-    names = [MODEL_KEY, *(provider.key_variable for provider in PROVIDERS.values())]
+    names = [MODEL_KEY, JUDGE_KEY, *(provider.key_variable for provider in PROVIDERS.values())]
     keys = {environ.get(name, "").strip() for name in names}
     return sorted(key for key in keys if len(key) >= 8)  # noqa: PLR2004
 

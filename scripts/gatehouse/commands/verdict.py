@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatehouse.commands._shared import each_agent, eval_gates, finish, gate_options, runs_for, subject_of
+from gatehouse.commands._judge import agent_with_judge
+from gatehouse.commands._shared import (
+    each_agent,
+    eval_gates,
+    finish,
+    gate_options,
+    runs_for,
+    subject_of,
+)
 from gatehouse.errors import State
 from gatehouse.evals.assess import assess
 from gatehouse.evals.results import Subject, write_json
@@ -42,6 +50,8 @@ def verdict(
     agents: tuple[str, ...],
     dataset: str | None,
     threshold: dict[str, float] | None,
+    judge: tuple[str, ...],
+    embeddings: str | None,
     runs: tuple[str, ...],
     out: Path | None,
 ) -> None:
@@ -52,6 +62,7 @@ def verdict(
     """
 
     def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
+        agent = agent_with_judge(agent, judge, embeddings)
         gates, subject = eval_gates(agent, threshold), subject_of(agent, dataset)
         files = runs_for(agent, runs, folder, only=only) if runs else []
         return judge_folder(subject, gates, folder, files)

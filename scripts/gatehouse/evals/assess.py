@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.evals.metrics.text import as_text
+from gatehouse.agent.protocol import as_text
 from gatehouse.evals.results import SCHEMA, runs_of
-from gatehouse.evals.verdict import judge, judge_critical, overall
+from gatehouse.evals.verdict import Trust, judge, judge_critical, overall, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,8 +85,40 @@ def assess(
         "failing_cases": _details(subject, failing[:SHOWN_CASES], gates, runs, out),
         "broken": [],
         "fixed": [],
-        "warnings": [str(problem) for problem in subject.agent.warnings],
+        "judge": scores.info.get("judge"),
+        "extras": sorted({gate.metric.extra for gate in gates if gate.metric.extra}),
+        "warnings": [*map(str, subject.agent.warnings), *_doubts(subject, gates)],
     }
+
+
+def _doubts(subject: Subject, gates: Sequence[Gate]) -> list[str]:
+    """What speaks against the choice of the judge, where there is one."""
+    if not any("judge" in gate.metric.models for gate in gates):
+        return []
+    from gatehouse.evals.judges.model import self_preference  # noqa: PLC0415 only where a judge was asked
+
+    doubt = self_preference(subject.agent)
+    return [doubt] if doubt else []
+
+
+def _trust(subject: Subject, gate: Gate, values: Sequence[float]) -> Trust:
+    """What the repository's labels say of the judge of one metric."""
+    from gatehouse.evals.judges import calibration  # noqa: PLC0415 only where a judge was asked
+
+    found = calibration.read_calibration(subject.agent.root, gate.metric.name, gate.method)
+    status = calibration.status(found, gate.judged_by.min_kappa, gate.holds)
+    passes = [gate.holds(value) for value in values]
+    corrected = calibration.corrected_rate(found, gate.holds, passes) if found and passes else None
+    return Trust(
+        calibrated=status.calibrated,
+        reason=status.reason,
+        kappa=status.kappa.value if status.kappa else None,
+        labels=found.n if found else 0,
+        pass_rate=sum(passes) / len(passes) if passes else None,
+        corrected=corrected[0] if corrected else None,
+        corrected_interval=corrected[1] if corrected else None,
+        enough=status.passed,
+    )
 
 
 def _row(subject: Subject, gate: Gate, tally: Tally) -> MetricVerdict:
@@ -94,7 +126,7 @@ def _row(subject: Subject, gate: Gate, tally: Tally) -> MetricVerdict:
     cases = len(subject.golden)
     values = [value for value in map(tally.value, range(cases)) if value is not None]
     unscored = sum(tally.unscored)
-    return judge(
+    row = judge(
         gate,
         values,
         unscored=unscored,
@@ -102,6 +134,7 @@ def _row(subject: Subject, gate: Gate, tally: Tally) -> MetricVerdict:
         max_unscored=subject.agent.evals.max_unscored,
         why_unscored=tally.why_unscored,
     )
+    return trusted(row, _trust(subject, gate, values)) if "judge" in gate.metric.models else row
 
 
 def _details(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ from gatehouse.evals.run_files import writing
 from gatehouse.evals.statistics import quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gatehouse.agent.protocol import Run
     from gatehouse.evals.dataset import Case
+    from gatehouse.evals.judges.bench import Bench
     from gatehouse.evals.metrics import Gate
     from gatehouse.evals.metrics.base import Score
     from gatehouse.evals.results import Subject
@@ -27,13 +29,14 @@ STATES = ("scored", "skipped", "fault", "unscored")
 
 
 def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]:
-    """The state, value and reason of one run under one metric.
+    """The state, value and reason of one run under one metric that no judge is asked about.
 
     States: "scored"; "skipped" (the metric does not apply to this case); "fault" (the agent itself failed:
     the worst value); "unscored" (the infrastructure failed: no value).
     """
     if run.error is not None and run.error.by == "infrastructure":
         return "unscored", None, f"{run.error.kind}: {run.error.message}"
+    assert gate.score is not None  # noqa: S101 the gates of a judge are asked for by judges.scoring
     score: Score | None
     if run.error is not None and not gate.metric.per_case:
         # A crash is quick: it must not improve a latency. A hang counts at its deadline.
@@ -55,16 +58,18 @@ def write_scores(
     runs: Iterable[Run],
     files: Sequence[Path],
     out: Path,
+    bench: Bench | None = None,
 ) -> None:
     """Write `scores.jsonl` and `scores.json` under `out`, streaming; the old ones are gone first.
 
-    `files` are where the runs are from: the verdict shows their texts. Raises InfrastructureError where
-    nothing can be written.
+    `files` are where the runs are from: the verdict shows their texts. `bench` is asked where a gate is a
+    judge's. Raises InfrastructureError where nothing can be written.
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "scores.json").unlink(missing_ok=True)
-        counts, first_fault, latencies = _write_lines(subject, gates, runs, out / "scores.jsonl")
+        path = out / "scores.jsonl"
+        counts, first_fault, latencies = _write_lines(subject, gates, repeats, runs, path, bench)
     write_json(
         out / "scores.json",
         {
@@ -78,6 +83,7 @@ def write_scores(
             "latency_s": {"p50": quantile(latencies, 0.5), "p95": quantile(latencies, 0.95)}
             if latencies
             else None,
+            "judge": bench.report() if bench and bench.models else None,
             "metrics": {
                 gate.metric.name: {"version": gate.metric.version, "method": gate.method} for gate in gates
             },
@@ -86,16 +92,22 @@ def write_scores(
 
 
 def _write_lines(
-    subject: Subject, gates: Sequence[Gate], runs: Iterable[Run], path: Path
+    subject: Subject,
+    gates: Sequence[Gate],
+    repeats: int,
+    runs: Iterable[Run],
+    path: Path,
+    bench: Bench | None,
 ) -> tuple[dict[str, int], str, list[float]]:
     """Write `scores.jsonl`; the runs counted by whose fault they ended in, the first fault, the latencies."""
     counts = {"total": 0, "agent_faults": 0, "infrastructure_faults": 0}
     first_fault = ""
     latencies = array("d")
-    # A reason may quote half of a surrogate pair, which has no bytes.
-    partial = path.with_name("scores.jsonl.partial")
-    partial.unlink(missing_ok=True)  # it may be a link
-    with partial.open("x", encoding="utf-8", errors="replace") as lines:
+    own, judged = [g for g in gates if g.score], [g for g in gates if g.judge]
+
+    def taken() -> Iterator[tuple[Case, Run]]:
+        """The runs, counted and scored by the metrics of no judge as they are read."""
+        nonlocal first_fault
         for run in runs:
             counts["total"] += 1
             if run.error is not None:
@@ -104,20 +116,33 @@ def _write_lines(
             elif run.latency_s is not None:
                 latencies.append(run.latency_s)
             case = subject.golden[run.id]
-            for gate in gates:
-                state, value, reason = score_run(gate, case, run)
-                line = {
-                    "id": run.id,
-                    "case": run.case,
-                    "repeat": run.repeat,
-                    "metric": gate.metric.name,
-                    "value": value,
-                    "state": state,
-                    "reason": reason[:2000],
-                }
-                lines.write(
-                    json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
-                )
+            for gate in own:
+                write(gate, run, *score_run(gate, case, run))
+            yield case, run
+
+    def write(gate: Gate, run: Run, state: str, value: float | None, reason: str, **more: Any) -> None:
+        line = {
+            "id": run.id,
+            "case": run.case,
+            "repeat": run.repeat,
+            "metric": gate.metric.name,
+            "value": value,
+            "state": state,
+            "reason": reason[:2000],
+            **more,
+        }
+        lines.write(json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n")
+
+    # A reason may quote half of a surrogate pair, which has no bytes.
+    partial = path.with_name("scores.jsonl.partial")
+    partial.unlink(missing_ok=True)  # it may be a link
+    with partial.open("x", encoding="utf-8", errors="replace") as lines:
+        if bench and judged:
+            from gatehouse.evals.judges.scoring import judge_runs  # noqa: PLC0415 asyncio costs 40 ms
+
+            judge_runs(taken(), judged, bench, write, len(subject.golden) * repeats)
+        else:
+            deque(taken(), maxlen=0)
     partial.replace(path)
     return counts, first_fault, sorted(latencies)
 

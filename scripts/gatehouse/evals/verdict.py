@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.errors import State, plain_number
@@ -46,6 +46,26 @@ class MetricVerdict:
     base: float | None = None
     delta: float | None = None
     delta_interval: Interval | None = None
+    calibration: Trust | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far a judged metric's judge is known to agree with people; `kappa` None where nobody has asked.
+
+    `pass_rate` is the share of cases that the judge passes, `corrected` that share corrected for the judge's
+    own errors, with its 95 % interval; None where no labels say.
+    """
+
+    calibrated: bool
+    reason: str
+    kappa: float | None = None
+    labels: int = 0
+    pass_rate: float | None = None
+    corrected: float | None = None
+    corrected_interval: Interval | None = None
+    enough: bool = True
+    """Whether the agent file's `min_kappa`, if it sets one, is met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +93,16 @@ def aggregate(metric: Metric, values: Sequence[float]) -> tuple[float, Interval 
     """The metric's one value over the cases' (at least one), and its 95 % interval where there is one."""
     if metric.aggregate == "mean":
         mean = math.fsum(values) / len(values)
-        bounded = metric.per_case and min(values) >= 0 and max(values) <= 1
-        return mean, proportion_interval(values) if bounded else mean_interval(values)
+        bounded = metric.per_case and min(values) >= metric.low and max(values) <= metric.high
+        return mean, _bounded_interval(metric, values) if bounded else mean_interval(values)
     ordered, q = sorted(values), {"p50": 0.5, "p95": 0.95}[metric.aggregate]
     return quantile(ordered, q), quantile_interval(ordered, q)
+
+
+def _bounded_interval(metric: Metric, values: Sequence[float]) -> Interval | None:
+    width = metric.high - metric.low
+    interval = proportion_interval([(value - metric.low) / width for value in values])
+    return interval and (metric.low + interval[0] * width, metric.low + interval[1] * width)
 
 
 def judge(
@@ -113,7 +139,7 @@ def judge(
             skipped,
         )
 
-    if _fails(gate, [*values, *[1.0 - metric.worst] * unscored]):
+    if _fails(gate, [*values, *[metric.best] * unscored]):
         return verdict(State.FAIL, _why_failed(gate, values))
     if unscored > max_unscored:
         why = f": {why_unscored}" if why_unscored else ""
@@ -137,6 +163,13 @@ def judge(
         State.PASS,
         f"{show(value, metric.unit, gate.threshold)} is {side} {show(gate.threshold, metric.unit)}",
     )
+
+
+def trusted(row: MetricVerdict, trust: Trust) -> MetricVerdict:
+    """A judged metric's row with what is known of its judge: a pass by one not proven is inconclusive."""
+    if row.state is State.PASS and not trust.enough:
+        return replace(row, calibration=trust, state=State.INCONCLUSIVE, reason=trust.reason)
+    return replace(row, calibration=trust)
 
 
 def _fails(gate: Gate, values: Sequence[float]) -> bool:

@@ -172,8 +172,13 @@ def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
         if detail.extras
     ]
     sections += ["\n".join(lines)] if lines else []
-    if card.eval and card.eval.get("warnings"):
-        sections.append("\n".join(f"- ⚠️ {_prose(_line(w), 400)}" for w in card.eval["warnings"][:10]))
+    judged = [
+        f"Judge {markdown_inline(names, 300)}: {_prose(took, 300)}" for names, took in judge_lines(card)
+    ]
+    judged += [f"- {_prose(line, 600)}" for line in trust_lines(card)]
+    sections += ["\n".join(judged)] if judged else []
+    if warnings := warning_lines(card):
+        sections.append("\n".join(f"- ⚠️ {_prose(_line(w), 400)}" for w in warnings[:10]))
     if card.eval and card.eval.get("failing"):
         sections.append(_failing(card.eval, detail))
     if card.eval and detail.extras:
@@ -212,6 +217,43 @@ def cost_lines(card: Card) -> list[str]:
     return lines + (
         [f"Latency: p50 {show(latency['p50'])} s, p95 {show(latency['p95'])} s"] if latency else []
     )
+
+
+def judge_lines(card: Card) -> list[tuple[str, str]]:
+    """Who judged, and what that took; none where no judge was asked."""
+    judge = (card.eval or {}).get("judge")
+    if not judge:
+        return []
+    names = ", ".join([*judge["models"], *([judge["embeddings"]] if judge.get("embeddings") else [])])
+    tokens_in = sum(model["input_tokens"] for model in judge["by_model"])
+    tokens_out = sum(model["output_tokens"] for model in judge["by_model"])
+    usd = "unpriced" if judge["usd"] is None else dollars(judge["usd"])
+    calls = f"{judge['calls']:,} call{'s' * (judge['calls'] != 1)}"
+    kept = f", {judge['cached']:,} answered by earlier judgements" if judge["cached"] else ""
+    took = f"{calls}{kept}, {tokens_in:,} tokens in, {tokens_out:,} out, {usd}"
+    return [(names, f"{took}, none of it in the cost above")]
+
+
+def trust_lines(card: Card) -> list[str]:
+    """For each judged metric, how far its judge is known to agree with people."""
+    lines = []
+    for m in (card.eval or {"metrics": []})["metrics"]:
+        if trust := m.get("calibration"):
+            line = f"{m['name']}: {trust['reason']}"
+            if trust.get("corrected") is not None and trust.get("corrected_interval"):
+                low, high = (f"{end:.0%}" for end in trust["corrected_interval"])
+                line += (
+                    f"; the judge passes {trust['pass_rate']:.0%} of the cases, "
+                    f"{trust['corrected']:.0%} [{low}, {high}] corrected for its own errors"
+                )
+            lines.append(line)
+    return lines
+
+
+def warning_lines(card: Card) -> list[str]:
+    """What a reader should know beside the verdict: of the agent file, and of the judging."""
+    verdict = card.eval or {}
+    return [*verdict.get("warnings", []), *(verdict.get("judge") or {}).get("notes", [])]
 
 
 def model_lines(card: Card) -> list[tuple[str, str]]:
@@ -259,9 +301,14 @@ def _failing(verdict: dict[str, Any], detail: Detail) -> str:
 def reproduce(verdict: dict[str, Any]) -> str:
     """The shell line that runs the same gate on the reader's machine."""
     agent, dataset = shlex.quote(plain(verdict["agent"]["path"])), verdict.get("dataset")
-    line = f"uvx --from git+{SOURCE} gatehouse eval-gate --agent {agent}"
+    extras = ",".join(verdict.get("extras") or [])
+    source = shlex.quote(plain(f"gatehouse-ci[{extras}] @ git+{SOURCE}")) if extras else f"git+{SOURCE}"
+    line = f"uvx --from {source} gatehouse eval-gate --agent {agent}"
     line += f" --dataset {shlex.quote(plain(dataset['path']))}" if dataset else ""
     line += f" --repeats {verdict['repeats']:d}" if verdict.get("repeats", 1) > 1 else ""
+    judge = verdict.get("judge") or {"models": []}
+    line += "".join(f" --judge {shlex.quote(plain(name))}" for name in judge["models"])
+    line += f" --embeddings {shlex.quote(plain(judge['embeddings']))}" if judge.get("embeddings") else ""
     # The workflow may have thresholds of its own: these are the ones that counted.
     held = [f"{m['name']}={m['threshold']:.15g}" for m in verdict["metrics"] if m["threshold"] is not None]
     return line + (f" --threshold {shlex.quote(plain(','.join(held)))}" if held else "")
@@ -310,6 +357,10 @@ def terminal(cards: list[Card], cases: int = 5) -> str:
             ]
         lines += ["", *("  " + plain(_line(line), 600) for line in cost_lines(card))]
         lines += [f"  - {plain(_line(f'{model}: {spent}'), 200)}" for model, spent in model_lines(card)]
+        lines += [f"  Judge {plain(_line(f'{names}: {took}'), 600)}" for names, took in judge_lines(card)]
+        lines += ["  - " + plain(_line(line), 600) for line in trust_lines(card)]
+        notes = (card.eval or {}).get("judge") or {}
+        lines += [f"  ⚠️ {plain(_line(note), 400)}" for note in notes.get("notes", [])]
         shown = ((card.eval or {}).get("failing_cases") or [])[:cases]
         for case in shown:
             why = "; ".join(f"{name}: {reason or 'fails'}" for name, reason in case["reasons"].items())

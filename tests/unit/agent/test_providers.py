@@ -81,6 +81,28 @@ def test_what_cannot_be_asked_is_the_user_s_to_mend(name: str, url: str | None, 
         resolve(name, url, {"GATEHOUSE_MODEL_KEY": "k"})
 
 
+def test_another_use_has_a_key_and_an_address_of_its_own() -> None:
+    """Its variables win over the provider's, the agent's are not looked at, messages name the right ones."""
+    environ = {
+        "GATEHOUSE_MODEL_KEY": "agent's",
+        "OPENAI_API_KEY": "theirs",
+        "MY_KEY": "mine",
+        "MY_URL": "http://h",
+    }
+    mine = resolve("openai", None, environ, key_variable="MY_KEY", base_url_variable="MY_URL")
+    assert (mine.key, mine.base_url) == ("mine", "http://h/v1")
+    theirs = resolve("openai", None, environ, key_variable="")
+    assert (theirs.key, theirs.base_url) == ("theirs", "https://api.openai.com/v1")
+    with pytest.raises(InfrastructureError, match="No key for xai: set XAI_API_KEY"):
+        resolve("xai", None, environ, key_variable="")
+    with pytest.raises(UserError, match="Give MY_URL or VLLM_BASE_URL"):
+        resolve("vllm", None, {}, key_variable="MY_KEY", base_url_variable="MY_URL")
+    with pytest.raises(UserError, match="comes from MY_URL or VLLM_BASE_URL"):
+        resolve("vllm", None, {"MY_URL": "h"}, key_variable="MY_KEY", base_url_variable="MY_URL")
+    with pytest.raises(UserError, match=r"Give the agent file's model\.base_url or VLLM_BASE_URL\."):
+        resolve("vllm", None, {})
+
+
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS.keys())
 def test_the_table_holds_together(provider: object) -> None:
     """Each default is encrypted or local, and ends in the path that a bare host would get."""

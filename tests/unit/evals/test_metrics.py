@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.evals.metrics import Gate
+    from gatehouse.evals.metrics.base import Score
 
 
 def run(output: Any = None, **fields: Any) -> Run:
@@ -41,8 +42,14 @@ def gate_of(folder: Path, name: str, setting: Any = 1.0, **agent: Any) -> Gate:
 
 def value(gate: Gate, case: Case, run: Run) -> float | None:
     """The metric's value, None where it does not apply."""
-    score = gate.score(case, run)
+    score = score_of(gate, case, run)
     return None if score is None else score.value
+
+
+def score_of(gate: Gate, case: Case, run: Run) -> Score | None:
+    """What a metric that asks no judge says of one run."""
+    assert gate.score is not None
+    return gate.score(case, run)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +169,7 @@ def schema_gate(folder: Path, schema: Any) -> Gate:
 def test_json_schema(tmp_path: Path, output: Any, reason: str) -> None:
     """The output, parsed where it is text, follows the output schema; else the reason says where not."""
     gate = schema_gate(tmp_path, SCHEMA)
-    score = gate.score(case(), run(output))
+    score = score_of(gate, case(), run(output))
     assert score is not None
     assert (score.value == 1.0) == (reason == "")
     assert reason in score.reason
@@ -189,7 +196,7 @@ def test_a_schema_on_the_network_is_never_fetched(tmp_path: Path) -> None:
         with pytest.raises(
             UserError, match=r"agents/echo.yaml:\d+: .*refers to http://127(.|\n)*nothing is fetched"
         ):
-            gate.score(case(), run({}))
+            score_of(gate, case(), run({}))
         with pytest.raises(TimeoutError):
             server.accept()
 
@@ -198,7 +205,7 @@ def test_a_schema_that_refers_to_nothing(tmp_path: Path) -> None:
     """A $ref that leads nowhere only shows when an output meets it: still a message, no traceback."""
     gate = schema_gate(tmp_path, {"$ref": "#/$defs/missing"})
     with pytest.raises(UserError, match=r'"output_schema" refers to .*missing, which it does not hold'):
-        gate.score(case(), run("text"))
+        score_of(gate, case(), run("text"))
 
 
 def test_output_nested_beyond_reason_breaks_the_schema(tmp_path: Path) -> None:
@@ -249,7 +256,7 @@ def test_tool_calls_say_the_difference(tmp_path: Path) -> None:
     assert compare_calls([], [ANY_READ], "order").reason == "called nothing, expected in this order read"
     gate = gate_of(tmp_path, "tool_calls")
     assert value(gate, case(), run("x", tool_calls=[READ])) is None
-    score = gate.score(case(expected_tools=["read"]), run("x"))
+    score = score_of(gate, case(expected_tools=["read"]), run("x"))
     assert score is not None
     assert score == (0.0, "the agent reports no tool_calls")
 
@@ -359,6 +366,6 @@ def test_the_registry_is_whole() -> None:
     assert len(metrics) >= 12
     for name, metric in metrics.items():
         assert name == metric.name
-        assert name.replace("_", "").isalnum()
+        assert name.removeprefix("deepeval.").replace("_", "").isalnum()
         assert metric.summary.endswith(".")
-        assert metric.worst == (0.0 if metric.direction == "higher" else 1.0)
+        assert metric.worst == (metric.low if metric.direction == "higher" else metric.high)

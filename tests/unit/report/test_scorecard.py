@@ -27,7 +27,15 @@ from gatehouse.report.scorecard import (
     terminal,
 )
 from tests.support.markdown import page_of
-from tests.support.verdicts import cost_json, eval_json, failing_case, left, metric
+from tests.support.verdicts import (
+    calibration_json,
+    cost_json,
+    eval_json,
+    failing_case,
+    judge_json,
+    left,
+    metric,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 HEAD = "c0ffee" + "0" * 34
@@ -106,7 +114,19 @@ def hostile() -> Card:
         HOSTILE,
         state="fail",
         reason=HOSTILE,
-        metrics=[metric(HOSTILE, state="fail", reason=HOSTILE, unit=HOSTILE), metric(), metric()],
+        metrics=[
+            metric(
+                HOSTILE,
+                state="fail",
+                reason=HOSTILE,
+                unit=HOSTILE,
+                calibration=calibration_json(HOSTILE),
+            ),
+            metric(),
+            metric(),
+        ],
+        judge=judge_json(HOSTILE, notes=[HOSTILE]),
+        extras=[HOSTILE],
         failing_cases=[failing_case(**case | {"reasons": {HOSTILE: HOSTILE, "tool_calls": HOSTILE}})],
         warnings=[HOSTILE],
         dataset={"path": HOSTILE, "digest": HOSTILE, "cases": 40},
@@ -123,7 +143,13 @@ def harmless() -> Card:
         "word",
         state="fail",
         reason="word",
-        metrics=[metric("word", state="fail", reason="word", unit="word"), metric(), metric()],
+        metrics=[
+            metric("word", state="fail", reason="word", unit="word", calibration=calibration_json("word")),
+            metric(),
+            metric(),
+        ],
+        judge=judge_json("word", notes=["word"]),
+        extras=["word"],
         failing_cases=[failing_case(**case | {"reasons": {"word": "word", "tool_calls": "word"}})],
         warnings=["word"],
         agent={"name": "word", "version": "word", "digest": "word", "path": "word"},
@@ -145,6 +171,15 @@ QUOTA = "quota: HTTP 429: you are out of credit"
 LOW = "exact_match: 0.7 is below 0.85 (12 of 40 cases fail)"
 CRITICAL = "critical_cases: 1 of 4 failed, and every one must pass: double-refund"
 CHEAP = "cost_per_run: $0.0123 is at most $0.05 (largest $0.0456)"
+UNTRUSTED = "not calibrated for this rubric and judge"
+TRUSTED = calibration_json(
+    "calibrated: kappa 0.71 [0.58, 0.84], 120 labels",
+    calibrated=True,
+    kappa=0.71,
+    labels=120,
+    corrected=0.871,
+    corrected_interval=[0.82, 0.92],
+)
 CARDS: dict[str, list[Card]] = {
     "pass": [card(eval_json(failing_cases=[failing_case()]), cost_json())],
     "fail-critical": [card(failed(), cost_json())],
@@ -193,6 +228,21 @@ CARDS: dict[str, list[Card]] = {
         card(eval_json("answers"), cost_json("answers")),
         card(failed("refund-triage"), cost_json()),
         Card("lost", None, None),
+    ],
+    "judged": [
+        card(
+            eval_json(
+                metrics=[
+                    metric("helpfulness", value=4.2, interval=[3.9, 4.5], threshold=4.0, calibration=TRUSTED),
+                    metric("faithfulness", calibration=calibration_json(UNTRUSTED)),
+                ],
+                judge=judge_json(
+                    notes=["ollama:llama3.1:70b reports no usage: its replies are not counted."]
+                ),
+                extras=["ragas"],
+            ),
+            cost_json(),
+        )
     ],
     "no-agent": [],
     "hostile": [hostile()],
@@ -346,6 +396,25 @@ def test_how_to_reproduce_it() -> None:
     assert reproduce(left("refund-triage", "x")) == line
     odd = eval_json(agent={"path": "a b;$(id).yaml"}, dataset={"path": "it's.jsonl"})
     assert reproduce(odd).endswith(f"--agent 'a b;$(id).yaml' --dataset 'it'\"'\"'s.jsonl' {held}")
+
+
+def test_how_to_reproduce_a_judged_gate() -> None:
+    """The shell line brings the libraries of the metrics, and names the judge that counted."""
+    judge = judge_json(embeddings="ollama:nomic-embed-text")
+    line = reproduce(eval_json(judge=judge, extras=["deepeval", "ragas"]))
+    assert line.startswith(f"uvx --from 'gatehouse-ci[deepeval,ragas] @ git+{SOURCE}' gatehouse eval-gate ")
+    assert " --judge ollama:llama3.1:70b --embeddings ollama:nomic-embed-text " in line
+
+
+def test_judging_is_told_apart_from_the_agents_cost() -> None:
+    """Comment and terminal say what judging took, and of each judged metric how far its judge is trusted."""
+    for text in (markdown(CARDS["judged"]), terminal(CARDS["judged"])):
+        assert "24 answered by earlier judgements, 45,678 tokens in, 901 out" in text
+        assert "none of it in the cost above" in text
+        assert "helpfulness: calibrated: kappa 0.71" in text
+        assert "the judge passes 92% of the cases, 87% [82%, 92%] corrected" in text
+        assert "faithfulness: not calibrated" in text
+        assert "reports no usage" in text
 
 
 def test_an_address_that_is_none_is_no_link() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from gatehouse.agent.definition import JudgeSetting
 from gatehouse.agent.digest import canonical, sha256
 from gatehouse.errors import UserError
-from gatehouse.evals.metrics import budgets, text, tools
+from gatehouse.evals.metrics import budgets, by_deepeval, by_ragas, by_rubric, text, tools
 from gatehouse.evals.metrics.base import OptionError
 
 if TYPE_CHECKING:
@@ -15,36 +16,57 @@ if TYPE_CHECKING:
 
     from gatehouse.agent.definition import Agent, MetricSetting
     from gatehouse.errors import Problem
-    from gatehouse.evals.metrics.base import Metric, Scorer
+    from gatehouse.evals.metrics.base import JudgedScorer, Metric, Scorer
+
+REFUSED = by_ragas.REFUSED | by_deepeval.REFUSED
+"""Metrics of the libraries that no golden set of single answers can feed, and why."""
 
 
 def registry() -> dict[str, Metric]:
-    """Every metric by its name, in the order they are listed."""
-    return {metric.name: metric for module in (text, tools, budgets) for metric in module.METRICS}
+    """Every metric by its name, in the order they are listed; rubrics are found by their files."""
+    modules = (text, tools, budgets, by_ragas, by_deepeval)
+    return {metric.name: metric for module in modules for metric in module.METRICS}
+
+
+def known_as(name: str) -> str:
+    """A metric's own name, for one of its other spellings."""
+    return by_ragas.ALIASES.get(name) or by_deepeval.ALIASES.get(name) or name
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One metric as one agent is held to it; `threshold` None means that every case must hold."""
+    """One metric as one agent is held to it; `threshold` None means that every case must hold.
+
+    Exactly one of `score` and `judge` is there: what scores a run, or what asks a judge about it.
+    """
 
     metric: Metric
-    score: Scorer
+    score: Scorer | None
     threshold: float | None
     floor: Literal["value", "interval"] = "value"
     implied: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    judge: JudgedScorer | None = None
+    judged_by: JudgeSetting = field(default_factory=JudgeSetting)
+    embeddings: str | None = None
 
     @property
     def method(self) -> str:
-        """What a score of this metric depends on beside agent and case: its version and its options."""
-        return sha256(canonical([self.metric.version, dict(self.options)]))
+        """What a score depends on beside agent and case: version, options, and whoever judges, and how."""
+        method: list[Any] = [self.metric.version, dict(self.options)]
+        if "judge" in self.metric.models:
+            method += [list(self.judged_by.models), self.judged_by.panel, self.judged_by.votes]
+        if "embeddings" in self.metric.models:
+            method.append(self.embeddings)
+        return sha256(canonical(method))
 
     def holds(self, value: float) -> bool:
         """Whether a value, of one case or of all, is on the good side of the threshold."""
         tolerance = 1e-9  # 0.1 + 0.2: a mean is never to fail for the last bit of a float
+        threshold = self.metric.best if self.threshold is None else self.threshold
         if self.metric.direction == "higher":
-            return value >= (1.0 if self.threshold is None else self.threshold) - tolerance
-        return value <= (0.0 if self.threshold is None else self.threshold) + tolerance
+            return value >= threshold - tolerance
+        return value <= threshold + tolerance
 
 
 def gates_of(agent: Agent, thresholds: Mapping[str, float] | None = None) -> list[Gate]:
@@ -53,72 +75,136 @@ def gates_of(agent: Agent, thresholds: Mapping[str, float] | None = None) -> lis
     Its file's metrics, the thresholds of the command line over them, and what its guardrails and budgets
     imply. Raises UserError with every unknown name and wrong option at once.
     """
-    known, problems, gates = registry(), [], []
-    settings: dict[str, MetricSetting | None] = dict(agent.evals.metrics)
-    for name in thresholds or {}:
-        settings.setdefault(name, None)
-    for name, setting in settings.items():
-        metric = known.get(name)
+    asked = _Asked(agent, registry())
+    for name, setting in agent.evals.metrics.items():
+        asked.add(name, setting)
+    for name, threshold in (thresholds or {}).items():
+        asked.hold(name, threshold)
+    gates = [gate for name in asked.settings if (gate := asked.gate(name))]
+    if asked.problems:
+        raise UserError(*asked.problems)
+    taken = {gate.metric.name for gate in gates}
+    implied = [m for m in asked.known.values() if m.name not in taken and m.implied(agent)]
+    return gates + [Gate(m, m.scorer({}, agent), None, implied=True) for m in implied if m.scorer]
+
+
+class _Asked:
+    """The metrics that a file and a command line ask for, by the metric's own name, and what is wrong."""
+
+    def __init__(self, agent: Agent, known: dict[str, Metric]) -> None:
+        self.agent, self.known = agent, known
+        self.problems: list[Problem | str] = []
+        self.settings: dict[str, tuple[str, MetricSetting | None]] = {}
+        """Each metric with its name in the file, "" where only the command line names it."""
+        self.thresholds: dict[str, float] = {}
+
+    def add(self, name: str, setting: MetricSetting) -> None:
+        """A metric of the file."""
+        own = name if setting.metric else known_as(name)
+        if own in self.settings:
+            message = f'"{name}" is "{own}", which is given too: give it once.'
+            self.problems.append(self.agent.problem("evals", "metrics", name, message=message))
+        self.settings[own] = name, setting
+
+    def hold(self, name: str, threshold: float) -> None:
+        """A threshold of the command line."""
+        own = name if name in self.settings else known_as(name)
+        if own in self.thresholds:
+            self.problems.append(f'--threshold: "{name}" is "{own}", which is given too: give it once.')
+        self.thresholds[own] = threshold
+        self.settings.setdefault(own, ("", None))
+
+    def gate(self, own: str) -> Gate | None:
+        """The gate of one metric; None where it is wrong, which is noted."""
+        agent, (name, setting) = self.agent, self.settings[own]
+        metric = self.find(own, name, setting)
         if metric is None:
-            problems.append(_unknown(agent, name, known, in_file=setting is not None))
-            continue
-        problems += _wrong_options(agent, metric, setting)
-        threshold = (thresholds or {}).get(name, setting.threshold if setting else None)
+            return None
+        options = setting.options if setting else {}
+        self.problems += _wrong_options(agent, metric, name, options)
+        threshold = self.thresholds.get(own, setting.threshold if setting else None)
         if threshold is None and metric.kind != "safety":
-            problems.append(
+            self.problems.append(
                 agent.problem(
                     "evals",
                     "metrics",
                     name,
-                    message=f'metric "{name}" has no threshold.',
-                    repair=f"Write {name}: 0.9, or {name}: {{threshold: 0.9}}.",
+                    message=f'metric "{own}" has no threshold.',
+                    repair=f"Write {own}: 0.9, or {own}: {{threshold: 0.9}}.",
                 )
             )
-        if threshold is not None and (threshold < 0 or (metric.per_case and threshold > 1)):
-            problems.append(_out_of_range(agent, metric, threshold, in_file=name not in (thresholds or {})))
+        if threshold is not None and (threshold < 0 or (metric.per_case and _is_outside(metric, threshold))):
+            self.problems.append(
+                _out_of_range(agent, metric, threshold, "" if own in self.thresholds else name)
+            )
         try:
-            score = metric.scorer(setting.options if setting else {}, agent)
+            score = metric.scorer(options, agent) if metric.scorer else None
+            judge = metric.judged(options, agent) if metric.judged else None
         except OptionError as error:
-            problems.append(agent.problem("evals", "metrics", name, message=f'metric "{name}": {error}'))
-            continue
-        options = setting.options if setting else {}
-        gates.append(Gate(metric, score, threshold, setting.floor if setting else "value", options=options))
-    if problems:
-        raise UserError(*problems)
-    implied = [m for m in known.values() if m.name not in settings and m.implied(agent)]
-    return gates + [Gate(m, m.scorer({}, agent), None, implied=True) for m in implied]
+            self.problems.append(agent.problem("evals", "metrics", name, message=f'metric "{own}": {error}'))
+            return None
+        metric = replace(metric, requires=metric.requires + metric.options_require(options))
+        floor = setting.floor if setting else "value"
+        judged_by, embeddings = agent.evals.judge, agent.evals.embeddings
+        return Gate(metric, score, threshold, floor, False, options, judge, judged_by, embeddings)
+
+    def find(self, own: str, name: str, setting: MetricSetting | None) -> Metric | None:
+        """The metric, under its own name; None where there is none, which is noted."""
+        meant = known_as(setting.metric) if setting and setting.metric else own
+        metric = self.known.get(meant)
+        try:
+            rubric = by_rubric.rubric_metric(meant, self.agent.root)
+        except UserError as error:
+            self.problems += error.problems
+            return None
+        if metric and rubric:
+            message = f'"{meant}" is a metric and a rubric too: give the rubric another file name.'
+            self.problems.append(_at(self.agent, name, message))
+        if not metric and not rubric:
+            self.problems.append(_unknown(self.agent, name, meant, self.known))
+        found = metric or rubric
+        return replace(found, name=own) if found else None
 
 
-def _wrong_options(agent: Agent, metric: Metric, setting: MetricSetting | None) -> list[Problem]:
+def _at(agent: Agent, name: str, message: str, repair: str = "") -> Problem | str:
+    """A fault of a metric, at its key in the file, or of the command line."""
+    if name:
+        return agent.problem("evals", "metrics", name, message=message, repair=repair)
+    return f"--threshold: {message} {repair}".strip()
+
+
+def _wrong_options(agent: Agent, metric: Metric, name: str, options: Mapping[str, Any]) -> list[Problem]:
     return [
         agent.problem(
             "evals",
             "metrics",
-            metric.name,
+            name,
             option,
             message=f'metric "{metric.name}" has no option "{option}".',
-            repair=f"Its options: {', '.join(('threshold', 'floor', *metric.options))}.",
+            repair=f"Its options: {', '.join(('threshold', 'floor', 'metric', *metric.options))}.",
         )
-        for option in (setting.options if setting else ())
+        for option in options
         if option not in metric.options
     ]
 
 
-def _out_of_range(agent: Agent, metric: Metric, threshold: float, *, in_file: bool) -> Problem | str:
-    """A share above 1 or an amount below 0: such a gate could never pass, or never fail."""
-    bounds = "from 0 to 1" if metric.per_case else "of 0 or more"
-    message = f'metric "{metric.name}" takes a threshold {bounds}, not {threshold:g}.'
-    if in_file:
-        return agent.problem("evals", "metrics", metric.name, message=message)
-    return f"--threshold: {message}"
+def _is_outside(metric: Metric, threshold: float) -> bool:
+    return not metric.low <= threshold <= metric.high
 
 
-def _unknown(agent: Agent, name: str, known: Mapping[str, Metric], *, in_file: bool) -> Problem | str:
+def _out_of_range(agent: Agent, metric: Metric, threshold: float, name: str) -> Problem | str:
+    """Outside of what a case can have, or an amount below 0: such a gate could never pass, or never fail."""
+    bounds = f"from {metric.low:g} to {metric.high:g}" if metric.per_case else "of 0 or more"
+    return _at(agent, name, f'metric "{metric.name}" takes a threshold {bounds}, not {threshold:g}.')
+
+
+def _unknown(agent: Agent, name: str, meant: str, known: Mapping[str, Metric]) -> Problem | str:
     from difflib import get_close_matches  # noqa: PLC0415 only for the error
 
-    near = get_close_matches(name, known, 1)
-    repair = (f'Did you mean "{near[0]}"? ' if near else "") + "`gatehouse metrics` lists every name."
-    message = f'unknown metric "{name}".'
-    if in_file:
-        return agent.problem("evals", "metrics", name, message=message, repair=repair)
-    return f"--threshold: {message} {repair}"
+    if meant in REFUSED:
+        return _at(agent, name, f'metric "{meant}" cannot be used: {REFUSED[meant]}')
+    names = [*known, *by_ragas.ALIASES, *by_deepeval.ALIASES, *by_rubric.rubric_names(agent.root)]
+    near = get_close_matches(meant, names, 1)
+    hint = f'Did you mean "{near[0]}"?' if near else "A rubric of your own is evals/rubrics/NAME.yaml;"
+    repair = f"{hint} `gatehouse metrics` lists every name."
+    return _at(agent, name, f'unknown metric "{meant}".', repair)

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.agent.protocol import as_text
 from gatehouse.errors import UserError
 from gatehouse.evals.metrics.base import Metric, OptionError, Score, Scorer
 
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from gatehouse.agent.definition import Agent
     from gatehouse.agent.protocol import Run
     from gatehouse.evals.dataset import Case
-
-
-def as_text(value: Any) -> str:
-    """An output as text: a string as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def as_json(value: Any) -> Any:

@@ -1,0 +1,164 @@
+"""Which judges are asked, where and as whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gatehouse.agent.definition import JudgeSetting, load_agent
+from gatehouse.errors import InfrastructureError, UserError
+from gatehouse.evals.judges.model import embeddings_of, parse_model, resolve_models, self_preference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gatehouse.evals.judges.model import Models
+
+KEYS = {"OPENAI_API_KEY": "openai-key", "ANTHROPIC_API_KEY": "anthropic-key"}
+BOTH = {"judge", "embeddings"}
+
+
+def models(*names: str, embeddings: str | None = None, needs: set[str] = BOTH, **environ: str) -> Models:
+    """The models of a panel."""
+    return resolve_models(JudgeSetting(models=names), embeddings, needs=needs, environ=KEYS | environ)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("ollama:llama3.1:70b", ("ollama", "llama3.1:70b")),
+        (" openai:gpt-4o ", ("openai", "gpt-4o")),
+        ("openrouter:openai/gpt-4o", ("openrouter", "openai/gpt-4o")),
+    ],
+)
+def test_a_judge_is_parted_at_its_first_colon(text: str, parts: tuple[str, str]) -> None:
+    """Names of models hold colons and slashes themselves."""
+    assert parse_model(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpt-4o", "'gpt-4o' names no model.\nA judge is PROVIDER:MODEL"),
+        ("openai:", "names no model"),
+        (":gpt-4o", "names no model"),
+        ("openai:gpt 4", "names no model"),
+        ("openai:gpt\x1b4", "names no model"),
+        ("opnai:gpt-4o", 'Did you mean "openai"'),
+        ("x" * 5000, "xxx...' names no model"),
+    ],
+)
+def test_what_names_no_model_is_the_user_s_to_mend(text: str, message: str) -> None:
+    """With the form, or the nearest provider."""
+    with pytest.raises(UserError) as caught:
+        parse_model(text)
+    assert message in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_the_judge_s_own_key_and_address_are_for_the_first_judge_s_provider() -> None:
+    """Another judge and the embeddings of that provider share them; another provider gets only its own."""
+    found = models(
+        "openai:a",
+        "anthropic:b",
+        "openai:c",
+        GATEHOUSE_JUDGE_KEY="judge-key\n",
+        GATEHOUSE_JUDGE_BASE_URL="https://proxy.example/v1",
+        GATEHOUSE_MODEL_KEY="agent-key",
+    )
+    first, other, third = found.judges
+    assert (first.name, first.endpoint.key) == ("openai:a", "judge-key")
+    assert first.endpoint.base_url == "https://proxy.example/v1"
+    assert third.endpoint == first.endpoint
+    assert (other.endpoint.key, other.endpoint.base_url) == ("anthropic-key", "https://api.anthropic.com/v1")
+    assert found.embeddings
+    assert found.embeddings.name == "openai:text-embedding-3-small"
+    assert found.embeddings.endpoint == first.endpoint
+    assert "judge-key" not in repr(found)
+
+
+def test_a_provider_s_own_variables_serve_where_the_judge_s_are_not_set() -> None:
+    """The agent's key is never a judge's."""
+    (judge,) = models("openai:a", OPENAI_BASE_URL="http://gpu:1", GATEHOUSE_MODEL_KEY="agent-key").judges
+    assert (judge.endpoint.key, judge.endpoint.base_url) == ("openai-key", "http://gpu:1/v1")
+
+
+def test_embeddings_are_the_first_judge_s_provider_s_usual_ones() -> None:
+    """What is given wins; where nothing is usual there is none."""
+    assert embeddings_of(JudgeSetting(models=("ollama:x", "openai:y")), None) == "ollama:nomic-embed-text"
+    assert embeddings_of(JudgeSetting(models=("ollama:x",)), "openai:e") == "openai:e"
+    assert embeddings_of(JudgeSetting(models=("anthropic:x",)), None) is None
+    assert embeddings_of(JudgeSetting(), None) is None
+
+
+def test_only_what_is_needed_is_resolved() -> None:
+    """No key is wanted for a model that is not asked; the judge's key stays the judge's provider's."""
+    assert models("xai:a", needs=set()).judges == []
+    alone = models("ollama:a", embeddings="ollama:e", needs={"embeddings"}, GATEHOUSE_JUDGE_KEY="k")
+    assert alone.judges == []
+    assert alone.embeddings
+    assert alone.embeddings.endpoint.key == "k"
+    other = models("xai:a", embeddings="openai:e", needs={"embeddings"}, GATEHOUSE_JUDGE_KEY="k").embeddings
+    assert other
+    assert other.endpoint.key == "openai-key"
+    none = models(embeddings="openai:e", needs={"embeddings"}, GATEHOUSE_JUDGE_KEY="k").embeddings
+    assert none
+    assert none.endpoint.key == "k"
+    assert models("anthropic:a", needs={"judge"}).embeddings is None
+
+
+def test_all_faults_are_told_at_once_before_anything_is_asked() -> None:
+    """What the user can mend first; of the same fault one."""
+    with pytest.raises(UserError) as caught:
+        models("opnai:a", "opnai:b", "nothing", "xai:a", "azure:m", embeddings="zzz:e")
+    said = str(caught.value)
+    assert said.count('unknown model provider "opnai"') == 1
+    assert "'nothing' names no model" in said
+    assert "Give AZURE_OPENAI_ENDPOINT." in said
+    assert 'unknown model provider "zzz"' in said
+    assert "No key" not in said
+    with pytest.raises(InfrastructureError) as missing:
+        models("xai:a", "xai:b", "groq:c", "openai:d", embeddings="openai:e")
+    assert str(missing.value).splitlines() == [
+        "No key for xai: set GATEHOUSE_JUDGE_KEY or XAI_API_KEY. Nothing was measured.",
+        "No key for groq: set GROQ_API_KEY. Nothing was measured.",
+    ]
+
+
+def test_a_missing_judge_and_missing_embeddings_are_named_with_what_to_give() -> None:
+    """Both at once; and why there are no usual embeddings."""
+    with pytest.raises(UserError) as caught:
+        models()
+    assert "--judge PROVIDER:MODEL" in str(caught.value)
+    assert "--embeddings PROVIDER:MODEL" in str(caught.value)
+    with pytest.raises(UserError, match="anthropic has no usual one"):
+        models("anthropic:a")
+
+
+@pytest.mark.parametrize(
+    ("judge", "warned"),
+    [
+        ("openai:gpt-4o-2024-08-06", True),
+        ("openai:gpt-4o", True),
+        ("openrouter:openai/GPT-4o", True),
+        ("openai:gpt-4o-mini", False),
+        ("anthropic:claude-sonnet-4-5-20250929", True),
+        ("ollama:llama3.1:70b", False),
+    ],
+)
+def test_a_judge_of_its_own_answers_is_warned_about(tmp_path: Path, judge: str, warned: bool) -> None:
+    """The agent's model or fallback, whoever serves it and of whatever date."""
+    (tmp_path / "a.yaml").write_text(
+        "agent:\n  name: a\n  version: 1.0.0\n  model: {provider: openai, name: gpt-4o-2024-08-06}\n"
+        "  fallback_model: {provider: anthropic, name: claude-sonnet-4-5}\n  system_prompt: p.md\n"
+    )
+    (tmp_path / "p.md").write_text("Be brief.\n")
+    agent = load_agent("a.yaml", tmp_path)
+    judged = replace(agent.evals, judge=JudgeSetting(models=("openai:o3", judge)))
+    warning = self_preference(replace(agent, evals=judged))
+    assert (warning is not None) == warned
+    if warning:
+        assert f'"{judge}"' in warning
+        assert "o3" not in warning
