@@ -19,6 +19,7 @@ COMMANDS = {
     "eval-gate": "Run, score and verdict in one step.",
     "cost-gate": "Price the runs and hold them against their budget.",
     "scorecard": "Deliver the verdict: comment, job summary, annotations.",
+    "calibrate": "Compare a judge with people's labels.",
     "changelog-guard": "Ask a pull request for its changelog entry.",
     "cut-release": "Cut a release branch from develop and open its pull request.",
     "build": "Build wheel and sdist once, with their digests.",
