@@ -12,6 +12,11 @@ tool definitions, model name, temperature), so it repeats. What it understands o
   (`85% of the order total`, `the price of those items`); without an answer format, `reply "TEXT"`.
 - `If you CHOICE, call TOOL to ADDRESS`: that tool is called before the answer.
 - `Reply with JSON only: {"KEY": "a" | "b", "KEY": number}`: the answer's format. Without one, prose.
+- `Answer only from the passages`: prose is what shares most words with the question of what stands under the
+  heading `# Passages`; without `only`, what is usual elsewhere comes after it. CONDITION:
+  `the passages do not say`.
+
+A request whose reply must follow a JSON Schema is a judge's: `judge.py` answers it, and embeddings.
 
 Two weaknesses of real models: above a temperature of 0.7 it misses the rule that applies in one conversation
 of four, and a model below 30b reads only the first of joined conditions and makes only one tool call.
@@ -28,13 +33,23 @@ from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from gatehouse.rehearse.judge import SMALL_MODEL_B, embeddings, reply_to
+from gatehouse.rehearse.words import share
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Reply = tuple[int, str, dict[str, str]]
 
-SMALL_MODEL_B = 30
 HOT = 0.7
+FOUND, CLOSE = 0.3, 0.8
+"""Share of the question's words that makes a sentence an answer, and of the best one's for another."""
+USUAL = (
+    "Most firms also want a director's written consent, which takes ten working days.",
+    "As elsewhere in the industry, a probation period of six months has to be over first.",
+    "It is common practice to settle such matters with the works council beforehand.",
+)
+"""What the model takes to be so everywhere."""
 RULE = r"(?:if|when) (?P<condition>.+?), (?P<action>[^,]+?)[.!]?$|otherwise,? (?P<default>.+?)[.!]?$"
 BULLET = re.compile(r"\s*(?:[-*]|\d+[.)])\s+")
 
@@ -70,18 +85,19 @@ class StandInModel:
         time.sleep(self.latency_s)
         if fault is not None:
             return fault
-        if path != "/v1/chat/completions":
+        answer = {"/v1/chat/completions": complete, "/v1/embeddings": embeddings}.get(path)
+        if answer is None:
             return _error(404, f"no such path: {path}")
         try:
-            return 200, json.dumps(complete(json.loads(body))), {}
+            return 200, json.dumps(answer(json.loads(body))), {}
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            return _error(400, f"not a chat completion request: {type(e).__name__}: {e}")
+            return _error(400, f"not a request for {path}: {type(e).__name__}: {e}")
 
 
 def complete(request: dict[str, Any]) -> dict[str, Any]:
     """The reply to one chat completion request; KeyError, TypeError or ValueError for a malformed one."""
     messages = request["messages"]
-    message = _Turn(request).message()
+    message = reply_to(request, large=not _small(request)) or _Turn(request).message()
     sent = _tokens([messages, request.get("tools")])
     spoken = _tokens(message.get("tool_calls") or message["content"])
     # A provider holds the prompt's prefix in its cache once the conversation has gone round.
@@ -117,6 +133,8 @@ class _Turn:
         system, self.user = (
             "\n".join(str(m["content"]) for m in messages if m["role"] == r) for r in ("system", "user")
         )
+        system, _, passages = system.partition("\n# Passages\n")
+        self.passages = [s for s in sentences(passages) if not s.startswith("#")]
         self.sentences = sentences(system)
         self.tools = {
             t["function"]["name"]: t["function"]["parameters"]["properties"]
@@ -126,8 +144,7 @@ class _Turn:
         texts = [str(m["content"]) for m in messages if m["role"] == "tool"]
         results = [json.loads(text) for text in texts if text.startswith("{")]
         self.record = {k: v for r in reversed(results) for k, v in r.items()}
-        size = re.search(r"(\d+(?:\.\d+)?)b\b", str(request["model"]))
-        self.small = size is not None and float(size[1]) < SMALL_MODEL_B
+        self.small = _small(request)
         chance = hashlib.sha256((system + self.user).encode()).digest()[0]
         self.distracted = (request.get("temperature") or 0) > HOT and chance % 4 == 0
 
@@ -196,6 +213,8 @@ class _Turn:
             return 0 < len(self.named_items()) < len(self.items())
         if _find(r"\bthere is no\b", part):
             return not any(self.identifiers(tool) for tool in self.tools)
+        if _find(r"\bthe passages do not say\b", part):
+            return not self.found()
         if _find(r"\b(cannot|can't|could not) be found\b", part):
             return "error" in self.record
         if m := _find(r"\b(more than|within) (\d+) days after (\w{5})", part):
@@ -247,7 +266,25 @@ class _Turn:
             reply = _find(r'^(?:reply|answer|say) "(.+)"', action)
             if reply and self.holds(condition):
                 return reply[1]
-        return f"You wrote: {self.user}"
+        told = next(
+            (m for s in self.sentences if (m := _find(r"^answer (only )?from the passages", s))), None
+        )
+        if told and not told[1]:
+            usual = USUAL[hashlib.sha256(self.user.encode()).digest()[0] % len(USUAL)]
+            return " ".join([*self.found(), usual])
+        return " ".join(self.found()) if told else f"You wrote: {self.user}"
+
+    def found(self) -> list[str]:
+        """The sentences of the passages that share most words with the question; none when too few."""
+        shares = [share(self.user, sentence) for sentence in self.passages]
+        least = max(FOUND, CLOSE * max(shares, default=0))
+        return [s for s, found in zip(self.passages, shares, strict=True) if found >= least]
+
+
+def _small(request: dict[str, Any]) -> bool:
+    """Whether the model's name says that it is a small one: `:8b`."""
+    size = re.search(r"(\d+(?:\.\d+)?)b\b", str(request["model"]))
+    return size is not None and float(size[1]) < SMALL_MODEL_B
 
 
 def sentences(prompt: str) -> list[str]:
