@@ -7,19 +7,25 @@ source=$(cd "$GATEHOUSE_SOURCE" && pwd -P)
 home=$RUNNER_TEMP/gatehouse
 mkdir -p "$home/bin"
 
-# An earlier step of the job may have set it up without the extra.
-if [ ! -e "$home/installed" ] || { [ -n "$EXTRA" ] && [ ! -e "$home/installed-$EXTRA" ]; }; then
+# An earlier step of the job may have set it up already, without these extras or with others, which stay.
+read -r -a extras <<< "$EXTRA"
+missing=()
+for extra in ${extras[@]+"${extras[@]}"}; do # in bash 3.2, macOS's own, an empty array counts as unset
+  [ -e "$home/installed-$extra" ] || missing+=(--extra "$extra")
+done
+if [ ! -e "$home/installed" ] || [ ${#missing[@]} -gt 0 ]; then
   # The user's settings for pip, uv and Python are about their project, not about ours.
   env -u UV_PYTHON -u UV_PROJECT -u UV_INDEX -u UV_INDEX_URL -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL \
     -u UV_FIND_LINKS -u UV_CONSTRAINT -u UV_OVERRIDE -u UV_NO_BINARY -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV \
     UV_PROJECT_ENVIRONMENT="$home/venv" UV_NO_CONFIG=1 \
-    uv sync --quiet --frozen --no-dev --no-editable --inexact ${EXTRA:+--extra "$EXTRA"} \
+    uv sync --quiet --frozen --no-dev --no-editable --inexact ${missing[@]+"${missing[@]}"} \
     --project "$source" --python '>=3.11,<3.14'
   # -I: neither PYTHONPATH nor a file named yaml.py in the checkout reaches the interpreter.
   printf '#!/bin/sh\nexec "%s" -I -m gatehouse "$@"\n' "$home/venv/bin/python" > "$home/bin/gatehouse.new"
   chmod +x "$home/bin/gatehouse.new"
   mv "$home/bin/gatehouse.new" "$home/bin/gatehouse"
-  touch "$home/installed" "$home/installed-$EXTRA"
+  touch "$home/installed"
+  for extra in ${extras[@]+"${extras[@]}"}; do touch "$home/installed-$extra"; done
 fi
 
 version=$("$home/bin/gatehouse" --version)

@@ -11,6 +11,8 @@ import pytest
 
 from gatehouse.agent.providers import MODEL_KEY
 from gatehouse.cli import COMMANDS, gatehouse
+from gatehouse.commands._judge import CACHE
+from gatehouse.evals.judges.model import JUDGE_BASE_URL, JUDGE_KEY
 from tests.contracts.suite import (
     ACTIONS,
     ROOT,
@@ -24,6 +26,8 @@ from tests.contracts.suite import (
 )
 
 EVERYTHING = [*ACTIONS, *WORKFLOWS, *TEMPLATES]
+NO_OPTIONS = {MODEL_KEY, JUDGE_KEY, JUDGE_BASE_URL, CACHE}
+"""Variables that a command reads and that are none of its options: secrets, and what only a runner knows."""
 
 
 def variables(name: str) -> dict[str, list[str]]:
@@ -54,7 +58,7 @@ def test_every_variable_is_an_option(path: str) -> None:
         for name in commands_of(step):
             options |= variables(name)
         for key, value in step.get("env", {}).items():
-            if not key.startswith("GATEHOUSE_") or key == MODEL_KEY or f"${key}" in step["run"]:
+            if not key.startswith("GATEHOUSE_") or key in NO_OPTIONS or f"${key}" in step["run"]:
                 continue
             given = re.fullmatch(r"\$\{\{ inputs\.([\w-]+) \}\}", str(value))
             if key not in options or (given and f"--{given[1]}" not in options[key]):
@@ -66,6 +70,27 @@ def test_every_variable_is_an_option(path: str) -> None:
 def test_commands_get_their_values_by_environment(path: str) -> None:
     """No script holds an expression: what a user or a branch name says is never part of a program."""
     assert not [f"{place}: {step['run']}" for place, step in steps(path) if "${{" in step.get("run", "")]
+
+
+@pytest.mark.parametrize("path", EVERYTHING)
+def test_the_judges_key_reaches_what_judges(path: str) -> None:
+    """A judge's key is handed to the step that asks the judge, or on the way there, and to no other step."""
+    key = re.compile(r"(?:inputs|secrets)\.judge[-_]key(?! [!=]=)", re.IGNORECASE)
+    way = {"action.yml", "actions/eval-gate/action.yml"}
+    astray = [
+        place
+        for place, step in steps(path)
+        if any(map(key.search, strings(step)))
+        and own_file(step.get("uses", "")) not in way
+        and commands_of(step) != ["eval-gate"]
+    ]
+    assert astray == []
+    jobs = load(path).get("jobs", {}).values()
+    above = [
+        load(path).get("env"),
+        *(job.get(where) for job in jobs for where in ("env", "container", "services")),
+    ]
+    assert not any(map(key.search, strings(above)))
 
 
 @pytest.mark.parametrize("path", ACTIONS)

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contracts.suite import (
+    ACTIONS,
     ROOT,
     TEMPLATES,
     WORKFLOWS,
     declared,
+    flat,
     load,
     own_actions,
     own_file,
+    steps,
     strings,
 )
 
@@ -66,6 +69,30 @@ def test_every_grant_says_why(path: str) -> None:
     granted = re.findall(r"^ +[a-z-]+: (?:read|write)\b.*$", (ROOT / path).read_text(), re.MULTILINE)
     assert [line for line in granted if not re.search(r" # \w+", line)] == []
     assert len(granted) == sum(len(job.get("permissions", {})) for job in load(path)["jobs"].values())
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_no_job_with_a_secret_unpacks_a_cache(path: str) -> None:
+    """A job that unpacks a cache holds no secret and may write nothing.
+
+    Unpacking writes wherever the archive says, and a pull request's code can save one.
+    """
+    for name, job in load(path)["jobs"].items():
+        used = [step.get("uses", "") for _, step in flat("", job.get("steps", []))]
+        if any(re.match(r"actions/cache(/restore)?@", uses) for uses in used):
+            assert "secrets." not in "\n".join(strings(job)), name
+            assert set(grants(job, {}).values()) <= {"read"}, name
+
+
+def test_no_action_but_the_one_job_form_keeps_a_cache() -> None:
+    """An action cannot know who may have saved what it would unpack; the root action trusts its authors."""
+    using = {
+        path
+        for path in ACTIONS
+        for _, step in steps(path)
+        if step.get("uses", "").startswith("actions/cache")
+    }
+    assert using == {"action.yml"}
 
 
 @pytest.mark.parametrize("path", ALL)

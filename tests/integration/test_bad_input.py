@@ -142,7 +142,7 @@ ROWS: dict[str, tuple[Break, tuple[str, ...], tuple[str, ...]]] = {
     "unknown option": (
         metrics(exact_match={"threshold": 0.9, "strict": True}),
         GATE,
-        (f"{AGENT}:13:", 'has no option "strict"', "Its options: threshold, floor."),
+        (f"{AGENT}:13:", 'has no option "strict"', "Its options: threshold, floor, metric."),
     ),
     "pattern": (metrics(regex={"threshold": 1, "pattern": "("}), GATE, ("the pattern does not compile",)),
     "several at once": (

@@ -203,6 +203,18 @@ def test_the_metrics_of_an_agent(tmp_path: Path) -> None:
     assert "::error" not in broken.out
 
 
+def test_a_broken_file_hides_nothing_of_the_others(tmp_path: Path) -> None:
+    """Of several agents the libraries of those that load are known, whatever is wrong with another."""
+    folder = project(tmp_path, judge="ollama:llama3.1:70b")
+    (folder / "agents/broken.yaml").write_text("agent: [")
+    output = folder / "output"
+    output.touch()
+    done = gatehouse(folder, "metrics", "--agent", "agents/*.yaml", env={"GITHUB_OUTPUT": str(output)})
+    assert done.code == Exit.INVALID
+    assert "agents/broken.yaml" in done.out
+    assert output.read_text().splitlines()[1] == "deepeval"
+
+
 def test_a_panel_on_the_command_line(tmp_path: Path, model: StandInModel) -> None:
     """`--judge` repeated is a panel, and every vote is in the scores."""
     folder = project(tmp_path, metrics={"helpfulness": 2})

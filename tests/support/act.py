@@ -37,6 +37,7 @@ PINS = {
     "actions/setup-python": "5fda3b95a4ea91299a34e894583c3862153e4b97",
     "actions/upload-artifact": "043fb46d1a93c77aae656e7c1c64a875d1fc6a0a",
     "actions/download-artifact": "3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c",
+    "actions/cache": "55cc8345863c7cc4c66a329aec7e433d2d1c52a9",
     "astral-sh/setup-uv": "20cfd1bf945f4377ade1205e4dbc17946fc9a30d",
 }
 """Every third-party action that has a stand-in, at the commit that our files name."""
@@ -143,12 +144,14 @@ def run_act(
     job: str = "",
     matrix: Mapping[str, str] | None = None,
     attempt: int = 1,
+    caches: Path | None = None,
     timeout: float = 150,
 ) -> ActResult:
     """Run the workflows in `checkout` (by `runner_checkout`) for an event; `suite` is by `materialise`.
 
     `folder` takes the run's files and artifacts; an `attempt` above 1 in the same folder finds the
-    artifacts of the one before. `token` is the job's own, `gh.token` by default. `env` reaches every
+    artifacts of the one before; `caches` is the folder of the repository's caches, by default the run's own,
+    which are empty. `token` is the job's own, `gh.token` by default. `env` reaches every
     step; act evaluates it in each job. Of a matrix only the jobs with the values of `matrix` run.
     `timeout` is in seconds; raises subprocess.TimeoutExpired. Two things differ from GitHub: steps see a
     terminal, and after a called workflow that failed no later job runs, not even with `if: always()`.
@@ -165,7 +168,7 @@ def run_act(
         "GITHUB_RUN_ID": "4242",
         "GITHUB_RUN_ATTEMPT": str(attempt),
         "SHA_REF": run_git(checkout, "rev-parse", "HEAD"),  # act's own name for what becomes GITHUB_SHA
-        **stand_in_environment(artifacts),
+        **stand_in_environment(artifacts, caches or folder / "caches"),
         **(env or {}),
     }
     arguments = [
@@ -199,12 +202,13 @@ def run_act(
     return read_log(ActResult(done.returncode, "", artifacts), done.stdout, done.stderr)
 
 
-def stand_in_environment(artifacts: Path) -> dict[str, str]:
+def stand_in_environment(artifacts: Path, caches: Path) -> dict[str, str]:
     """What the stand-in actions are told; and a home for each job."""
     return {
         "HOME": "${{ runner.temp }}/..",  # act evaluates it in each job
         "STAND_INS": str(STAND_INS),
         "STAND_INS_ARTIFACTS": str(artifacts),
+        "STAND_INS_CACHE": str(caches),
         "STAND_INS_PYTHON": sys.executable,
         "STAND_INS_PYTHONS": json.dumps(pythons()),
         "STAND_INS_UV": find_uv(),

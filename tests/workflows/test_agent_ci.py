@@ -169,6 +169,7 @@ def test_broken_agent_file_is_never_green(
     [comment] = repository.comments()
     assert "was not measured" in first_line(comment)
     assert "exact&#95;mach" in comment["body"]  # quoted, so literal
+    assert sum("exact_mach" in message for _, message, _ in result.annotations) == 1, "said twice"
 
 
 def test_one_job_form(gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel) -> None:

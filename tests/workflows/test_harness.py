@@ -18,6 +18,8 @@ NAME = "acme/refund-triage"
 CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1"
 UPLOAD = "actions/upload-artifact@043fb46d1a93c77aae656e7c1c64a875d1fc6a0a"
 DOWNLOAD = "actions/download-artifact@3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c"
+RESTORE = "actions/cache/restore@55cc8345863c7cc4c66a329aec7e433d2d1c52a9"
+SAVE = "actions/cache/save@55cc8345863c7cc4c66a329aec7e433d2d1c52a9"
 PYTHON = "actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97"
 UV = "astral-sh/setup-uv@20cfd1bf945f4377ade1205e4dbc17946fc9a30d"
 
@@ -307,6 +309,42 @@ def test_artifacts_follow_the_real_rules(play: Play) -> None:
     assert "Artifact not found for name: absent" in result.log
     assert result.artifact("whole") == ["a/deep/x"]
     assert not (result.artifacts / "none").exists()
+
+
+def test_caches_follow_the_real_rules(play: Play) -> None:
+    """A key is saved once, the newest of a prefix is found, by the same path only, and none is no failure."""
+    temp = "path: '${{ runner.temp }}/kept'"
+    result = play(f"""
+  before:
+    runs-on: ubuntu-latest
+    steps:
+      - {{id: none, uses: {RESTORE}, with: {{{temp}, key: kept-1, restore-keys: kept-}}}}
+      - run: test -z "$HIT" && test ! -e "$RUNNER_TEMP/kept"
+        env: {{HIT: "${{{{ steps.none.outputs.cache-hit }}}}"}}
+      - {{uses: {SAVE}, with: {{{temp}, key: kept-0}}}}
+      - run: mkdir "$RUNNER_TEMP/kept" && echo 1 > "$RUNNER_TEMP/kept/file"
+      - {{uses: {SAVE}, with: {{{temp}, key: kept-1}}}}
+      - run: echo 2 > "$RUNNER_TEMP/kept/file"
+      - {{uses: {SAVE}, with: {{{temp}, key: kept-1}}}}
+      - {{uses: {SAVE}, with: {{{temp}, key: kept-2}}}}
+  after:
+    needs: before
+    runs-on: ubuntu-latest
+    steps:
+      - {{id: near, uses: {RESTORE}, with: {{{temp}, key: kept-9, restore-keys: kept-}}}}
+      - run: test "$HIT $KEY" = "false kept-2" && test "$(cat "$RUNNER_TEMP/kept/file")" = 2
+        env:
+          HIT: ${{{{ steps.near.outputs.cache-hit }}}}
+          KEY: ${{{{ steps.near.outputs.cache-matched-key }}}}
+      - {{id: exact, uses: {RESTORE}, with: {{{temp}, key: kept-1}}}}
+      - run: test "$HIT" = true && test "$(cat "$RUNNER_TEMP/kept/file")" = 1
+        env: {{HIT: "${{{{ steps.exact.outputs.cache-hit }}}}"}}
+      - {{uses: {RESTORE}, with: {{path: elsewhere, key: kept-1}}}}
+      - run: test ! -e elsewhere
+""")
+    assert result.jobs == {"before": "success", "after": "success"}, result.log
+    warnings = [message for level, message, _ in result.annotations if level == "warning"]
+    assert [message.partition(":")[0] for message in warnings] == ["Path Validation Error", "Failed to save"]
 
 
 def test_the_job_reaches_the_api(play: Play) -> None:

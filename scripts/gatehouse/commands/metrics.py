@@ -9,13 +9,14 @@ import click
 from gatehouse.agent.definition import load_agent
 from gatehouse.commands._judge import agent_with_judge, judge_options
 from gatehouse.commands._shared import agent_files, agent_option, eval_gates, threshold_option
-from gatehouse.errors import UserError
+from gatehouse.errors import Exit, UserError
 from gatehouse.evals.metrics import registry
 from gatehouse.github.runner import say, set_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gatehouse.errors import Problem
     from gatehouse.evals.metrics.base import Metric
 
 
@@ -35,22 +36,27 @@ def metrics(
     installed with for them, and `judged`, whether a judge is asked.
     """
     if not agents:
-        listed = list(registry().values())
-    else:
+        say("\n".join(_lines(registry().values())))
+        return
+    listed: list[Metric] = []
+    problems: list[Problem] = []
+    try:
+        files = agent_files(agents)
+    except UserError as error:
+        files, problems = [], error.problems
+    for path in files:
         try:
-            listed = [
-                gate.metric
-                for path in agent_files(agents)
-                for gate in eval_gates(agent_with_judge(load_agent(path), judge, embeddings), threshold)
-            ]
-        except UserError as error:
-            # The gate itself annotates it; here it would be said twice.
-            say(str(error))
-            click.get_current_context().exit(error.code)
-        asked = [metric for metric in listed if metric.models]
-        extras = dict.fromkeys(metric.extra for metric in listed if metric.extra)
-        set_outputs({"extras": " ".join(extras), "judged": bool(asked)})
+            agent = agent_with_judge(load_agent(path), judge, embeddings)
+            listed += [gate.metric for gate in eval_gates(agent, threshold)]
+        except UserError as error:  # what the other agents need is still to be known
+            problems += error.problems
+    extras = dict.fromkeys(metric.extra for metric in listed if metric.extra)
+    set_outputs({"extras": " ".join(extras), "judged": any(metric.models for metric in listed)})
     say("\n".join(_lines(listed)))
+    if problems:
+        # Not as an annotation: in a workflow the gate itself will make one.
+        say("\n".join(map(str, problems)))
+        click.get_current_context().exit(Exit.INVALID)
 
 
 def _lines(listed: Iterable[Metric]) -> Iterable[str]:

@@ -171,7 +171,7 @@ QUOTA = "quota: HTTP 429: you are out of credit"
 LOW = "exact_match: 0.7 is below 0.85 (12 of 40 cases fail)"
 CRITICAL = "critical_cases: 1 of 4 failed, and every one must pass: double-refund"
 CHEAP = "cost_per_run: $0.0123 is at most $0.05 (largest $0.0456)"
-UNTRUSTED = "not calibrated for this rubric and judge"
+UNTRUSTED = "not calibrated for this metric and judge"
 TRUSTED = calibration_json(
     "calibrated: kappa 0.71 [0.58, 0.84], 120 labels",
     calibrated=True,

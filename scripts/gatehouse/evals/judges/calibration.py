@@ -206,7 +206,7 @@ def status(calibration: Calibration | None, min_kappa: float | None, holds: Hold
     """
     found = calibration and calibration.agreement(holds)
     if not found:
-        return Status(False, min_kappa is None, "not calibrated for this rubric and judge")
+        return Status(False, min_kappa is None, "not calibrated for this metric and judge")
     labels = f"{found.n} label{'s' * (found.n != 1)}"
     if found.kappa is None:
         reason = f"kappa is undefined: people and judge give one and the same grade only, {labels}"

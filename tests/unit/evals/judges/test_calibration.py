@@ -294,7 +294,7 @@ def test_status_in_words() -> None:
     assert (none.calibrated, none.passed, none.reason) == (
         False,
         True,
-        "not calibrated for this rubric and judge",
+        "not calibrated for this metric and judge",
     )
     assert not status(None, 0.6).passed
     alike = status(calibrated([(4.0, 4.0)] * 3), 0.6)
