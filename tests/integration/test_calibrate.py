@@ -167,7 +167,7 @@ def test_a_judge_is_compared_with_people(repository: Path) -> None:
     assert f"calibrated: kappa {kappa:.2f} [" in done.stdout
     assert "people \\ judge" in done.stdout
     assert "labels.jsonl:2: people 1, judge 2: It deserves 2." in done.stdout
-    assert re.search(r"\b\d\d calls, \$0\.00", done.stdout)
+    assert re.search(r"\b\d\d calls: \$0\.00", done.stdout)
 
 
 def test_the_file_follows_its_schema(repository: Path) -> None:

@@ -13,12 +13,13 @@ import click
 from gatehouse.agent.definition import Agent, load_agent
 from gatehouse.commands._judge import agent_with_judge, bench_for, judge_options, with_models
 from gatehouse.commands._shared import agent_files, agent_option, threshold_option
-from gatehouse.errors import GatehouseError, State, UserError, plain_number
+from gatehouse.costs.budget import dollars
+from gatehouse.errors import State, UserError
 from gatehouse.evals.metrics import Gate, gates_of, known_as
 from gatehouse.github.runner import annotate, say, set_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from gatehouse.evals.judges.bench import Bench
     from gatehouse.evals.judges.labels import Labelled, Labels
@@ -120,37 +121,22 @@ def _agent(agents: tuple[str, ...]) -> Agent:
 
 def _ask(bench: Bench, gates: Sequence[Gate], labels: Labels, repeat: int) -> list[_Asked]:
     """Ask for every labelled text, so many at once as the judge's setting allows."""
-    import asyncio  # noqa: PLC0415 40 ms that --help need not wait
-
-    from gatehouse.evals.judges.scoring import Court  # noqa: PLC0415 as above
+    from gatehouse.evals.judges.scoring import in_court  # noqa: PLC0415 asyncio: 40 ms --help need not wait
     from gatehouse.evals.progress import Progress  # noqa: PLC0415 as above
 
     texts = [_Asked(gate, text) for gate in gates for text in labels.texts[gate.metric.name]]
     todo = [one for one in texts if one.text.grade is not None]
-    progress = Progress(sys.stderr)
+    progress = Progress(sys.stderr, what="labels judged")
     done = 0
 
-    async def take(court: Court, waiting: Iterator[_Asked]) -> None:
+    async def ask(court: Court, one: _Asked) -> None:
         nonlocal done
-        for one in waiting:
-            await _ask_one(court, one, repeat)
-            done += 1
-            faults = sum(bool(other.fault) for other in todo)
-            progress.update(done, len(todo), faults, last=done == len(todo))
+        await _ask_one(court, one, repeat)
+        done += 1
+        faults = sum(bool(other.fault) for other in todo)
+        progress.update(done, len(todo), faults, last=done == len(todo))
 
-    async def ask() -> None:
-        court, waiting = Court(bench), iter(todo)
-        await bench.open()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(bench.setting.concurrency):
-                    group.create_task(take(court, waiting))
-        except* (GatehouseError, OSError) as errors:
-            raise errors.exceptions[0] from None
-        finally:
-            await bench.close()
-
-    asyncio.run(ask())
+    in_court(bench, todo, ask)
     return texts
 
 
@@ -217,6 +203,6 @@ def _apart(gate: Gate, path: str, asked: Sequence[_Asked]) -> list[str]:
 
 def _cost(report: dict[str, Any]) -> str:
     """What asking took, and what there is to say about it."""
-    usd = "an amount that nobody knows" if report["usd"] is None else f"${plain_number(report['usd'], 3)}"
+    usd = "an amount that nobody knows" if report["usd"] is None else dollars(report["usd"])
     kept = f", {report['cached']} answers kept from before" if report["cached"] else ""
-    return "\n".join([f"\n{report['calls']} calls{kept}, {usd}.", *report["notes"]])
+    return "\n".join([f"\n{report['calls']} calls{kept}: {usd}.", *report["notes"]])

@@ -213,8 +213,7 @@ class Bench:
             return value
 
     def _notes(self) -> Iterator[str]:
-        for name, manner in self._manners.items():
-            yield manner.note(name)
+        yield from filter(None, (manner.note(name) for name, manner in self._manners.items()))
         for name in sorted(self.spending.silent):
             yield f"{name} reports no usage: what its replies took is not counted."
         if self.spending.unknown:

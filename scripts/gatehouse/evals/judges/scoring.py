@@ -6,7 +6,7 @@ import asyncio
 import math
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gatehouse.errors import GatehouseError
 from gatehouse.evals.judges.base import JudgeError, Sample, UndecidedError, sample_of
@@ -14,13 +14,14 @@ from gatehouse.evals.judges.votes import Vote, combine, wants_more, why_undecide
 from gatehouse.evals.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from gatehouse.agent.protocol import Run
     from gatehouse.evals.dataset import Case
     from gatehouse.evals.judges.bench import Bench
     from gatehouse.evals.metrics import Gate
 
+T = TypeVar("T")
 OF_THE_GOLDEN_SET = {"expected", "expected_tools"}
 """What a case may leave out on purpose: the metric does not apply to it."""
 OF_THE_REPLY = {
@@ -60,36 +61,50 @@ def judge_runs(
 
     `total` runs are expected: how far it is, is shown.
     """
-    asyncio.run(_judge_runs(iter(runs), gates, bench, write, total))
-
-
-async def _judge_runs(
-    runs: Iterator[tuple[Case, Run]], gates: Sequence[Gate], bench: Bench, write: Write, total: int
-) -> None:
-    court, progress = Court(bench), Progress(sys.stderr, what="answers judged")
+    progress = Progress(sys.stderr, what="answers judged")
     done = unscored = 0
-    await bench.open()
 
-    async def take() -> None:
+    async def judge(court: Court, one: tuple[Case, Run]) -> None:
         nonlocal done, unscored
-        for case, run in runs:  # shared: as many runs in memory as are judged at once
-            found = await asyncio.gather(*(court.judge_run(gate, case, run) for gate in gates))
-            for gate, judged in zip(gates, found, strict=True):
-                votes = [vote.value for vote in judged.votes]
-                more = {"votes": votes} if len(votes) > 1 else {}
-                write(gate, run, judged.state, judged.value, judged.reason, **more)
-            done += 1
-            unscored += any(judged.state == "unscored" for judged in found)
-            progress.update(done, total, unscored)
+        case, run = one
+        found = await asyncio.gather(*(court.judge_run(gate, case, run) for gate in gates))
+        for gate, judged in zip(gates, found, strict=True):
+            votes = [vote.value for vote in judged.votes]
+            more = {"votes": votes} if len(votes) > 1 else {}
+            write(gate, run, judged.state, judged.value, judged.reason, **more)
+        done += 1
+        unscored += any(judged.state == "unscored" for judged in found)
+        progress.update(done, total, unscored)
 
     try:
+        in_court(bench, runs, judge)
+    finally:
+        progress.update(done, total, unscored, last=True)
+
+
+def in_court(bench: Bench, items: Iterable[T], work: Callable[[Court, T], Awaitable[None]]) -> None:
+    """Do `work` on every item, on as many at once as the bench's setting allows.
+
+    Raises what `items` and `work` raise; the bench is closed in any case.
+    """
+    asyncio.run(_in_court(bench, iter(items), work))
+
+
+async def _in_court(bench: Bench, items: Iterator[T], work: Callable[[Court, T], Awaitable[None]]) -> None:
+    court = Court(bench)
+
+    async def take() -> None:
+        for item in items:  # shared: as many in memory as are worked on at once
+            await work(court, item)
+
+    try:
+        await bench.open()
         async with asyncio.TaskGroup() as group:
             for _ in range(bench.setting.concurrency):
                 group.create_task(take())
     except* (GatehouseError, OSError) as errors:
         raise errors.exceptions[0] from None
     finally:
-        progress.update(done, total, unscored, last=True)
         await bench.close()
 
 
