@@ -90,6 +90,8 @@ def explain(error: ValidationError | SchemaError, *, yaml: bool = False) -> list
             ]
         case "minimum":
             message = f"{what} is {_short(value)}: it must be at least {limit}."
+        case "exclusiveMinimum":
+            message = f"{what} is {_short(value)}: it must be more than {limit}."
         case "maximum":
             message = f"{what} is {_short(value)}: it must be at most {limit}."
         case "minLength" | "minProperties":

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from gatehouse.agent.definition import load_agent
+from gatehouse.cli import Lines
 from gatehouse.commands._judge import agent_with_judge, judge_options
-from gatehouse.commands._shared import agent_files, agent_option, eval_gates, threshold_option
+from gatehouse.commands._shared import agent_files, threshold_option
 from gatehouse.errors import Exit, UserError
-from gatehouse.evals.metrics import registry
+from gatehouse.evals.metrics import gates_of, registry
 from gatehouse.github.runner import say, set_outputs
 
 if TYPE_CHECKING:
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
 
 @click.command
-@agent_option
+@click.option(
+    "--agent",
+    "agents",
+    cls=Lines,
+    multiple=True,
+    metavar="FILE",
+    help="Agent file, or a pattern of them; repeatable. Default: none, which lists every metric.",
+)
 @threshold_option
 @judge_options
 def metrics(
@@ -47,7 +55,7 @@ def metrics(
     for path in files:
         try:
             agent = agent_with_judge(load_agent(path), judge, embeddings)
-            listed += [gate.metric for gate in eval_gates(agent, threshold)]
+            listed += [gate.metric for gate in gates_of(agent, threshold)]
         except UserError as error:  # what the other agents need is still to be known
             problems += error.problems
     extras = dict.fromkeys(metric.extra for metric in listed if metric.extra)

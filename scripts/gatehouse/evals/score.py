@@ -212,8 +212,8 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
         missing = [g.metric.name for g in gates if _method(info, g.metric.name) != g.method]
         if missing:
             raise StaleError(
-                f"{out / 'scores.jsonl'} has no scores of {', '.join(missing)} as the agent file has it now. "
-                "Score the runs again."
+                f"{out / 'scores.jsonl'} has no scores of {', '.join(missing)} as it is asked for now: its "
+                "options, rubric, judge or library are others. Score the runs again: `gatehouse score`."
             )
         scores.tallies = {gate.metric.name: Tally.empty(len(subject.golden)) for gate in gates}
         with (out / "scores.jsonl").open(encoding="utf-8") as lines:

@@ -45,9 +45,9 @@ def test_the_seeds_spelling_is_the_metric(tmp_path: Path) -> None:
 def test_a_metric_under_two_spellings_is_refused(tmp_path: Path) -> None:
     """One metric given twice under different names has two thresholds, and neither is taken."""
     both = judged_agent(tmp_path, {"answer_relevance": 0.7, "answer_relevancy": 0.9})
-    with pytest.raises(UserError, match='"answer_relevancy", which is given too'):
+    with pytest.raises(UserError, match='"answer_relevancy" and "answer_relevance" are one metric'):
         gates_of(both)
-    with pytest.raises(UserError, match=r"--threshold: .* given too"):
+    with pytest.raises(UserError, match=r"--threshold: .*relevance. are one metric"):
         gates_of(judged_agent(tmp_path, {}), {"answer_relevance": 0.7, "answer_relevancy": 0.9})
 
 
@@ -161,3 +161,19 @@ def test_what_geval_looks_at_is_what_a_case_must_hold(tmp_path: Path) -> None:
     geval = {"metric": "geval", "steps": ["Is it so?"], "threshold": 0.5}
     agent = judged_agent(tmp_path, {"a": geval, "b": geval | {"params": ["output", "expected"]}})
     assert [gate.metric.requires for gate in gates_of(agent)] == [(), ("expected",)]
+
+
+def test_a_rubric_that_is_not_there_is_asked_for_by_its_path(tmp_path: Path) -> None:
+    """A name that is no metric's, nor nearly one, is taken for a rubric's, whose file is named."""
+    with pytest.raises(UserError, match=r"would be evals/rubrics/completeness\.yaml, which is not there"):
+        gates_of(judged_agent(tmp_path, {"completeness": 4}))
+    with pytest.raises(UserError, match='"multi_modal_faithfulness" cannot be used'):
+        gates_of(judged_agent(tmp_path, {"multimodal_faithfulness": 0.5}))
+
+
+def test_an_option_that_the_command_line_cannot_give(tmp_path: Path) -> None:
+    """A metric of the command line alone that needs an option says where options are given."""
+    with pytest.raises(
+        UserError, match=r"^--threshold: metric .geval.: needs .* under evals\.metrics\.geval"
+    ):
+        gates_of(judged_agent(tmp_path, {}), {"geval": 0.8})

@@ -193,7 +193,7 @@ def test_scores_by_other_options_are_no_scores(tmp_path: Path) -> None:
     subject, gates = gated(tmp_path)
     scored(subject, gates, runs_of(subject), tmp_path)
     changed = [replace(gate, options={"text": "other"}) for gate in gates]
-    with pytest.raises(StaleError, match="as the agent file has it now"):
+    with pytest.raises(StaleError, match="as it is asked for now"):
         read_scores(subject, changed, tmp_path)
 
 

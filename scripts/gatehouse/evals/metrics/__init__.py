@@ -97,12 +97,14 @@ class _Asked:
         self.settings: dict[str, tuple[str, MetricSetting | None]] = {}
         """Each metric with its name in the file, "" where only the command line names it."""
         self.thresholds: dict[str, float] = {}
+        self.spelled: dict[str, str] = {}
+        """How the command line writes each of its metrics."""
 
     def add(self, name: str, setting: MetricSetting) -> None:
         """A metric of the file."""
         own = name if setting.metric else known_as(name)
         if own in self.settings:
-            message = f'"{name}" is "{own}", which is given too: give it once.'
+            message = f'"{name}" and "{self.settings[own][0]}" are one metric: give it once.'
             self.problems.append(self.agent.problem("evals", "metrics", name, message=message))
         self.settings[own] = name, setting
 
@@ -110,8 +112,10 @@ class _Asked:
         """A threshold of the command line."""
         own = name if name in self.settings else known_as(name)
         if own in self.thresholds:
-            self.problems.append(f'--threshold: "{name}" is "{own}", which is given too: give it once.')
-        self.thresholds[own] = threshold
+            self.problems.append(
+                f'--threshold: "{name}" and "{self.spelled[own]}" are one metric: give it once.'
+            )
+        self.thresholds[own], self.spelled[own] = threshold, name
         self.settings.setdefault(own, ("", None))
 
     def gate(self, own: str) -> Gate | None:
@@ -141,7 +145,8 @@ class _Asked:
             score = metric.scorer(options, agent) if metric.scorer else None
             judge = metric.judged(options, agent) if metric.judged else None
         except OptionError as error:
-            self.problems.append(agent.problem("evals", "metrics", name, message=f'metric "{own}": {error}'))
+            repair = "" if name else f"Options are given in the agent file, under evals.metrics.{own}."
+            self.problems.append(_at(agent, name, f'metric "{own}": {error}', repair))
             return None
         metric = replace(metric, requires=metric.requires + metric.options_require(options))
         floor = setting.floor if setting else "value"
@@ -203,8 +208,15 @@ def _unknown(agent: Agent, name: str, meant: str, known: Mapping[str, Metric]) -
 
     if meant in REFUSED:
         return _at(agent, name, f'metric "{meant}" cannot be used: {REFUSED[meant]}')
-    names = [*known, *by_ragas.ALIASES, *by_deepeval.ALIASES, *by_rubric.rubric_names(agent.root)]
-    near = get_close_matches(meant, names, 1)
-    hint = f'Did you mean "{near[0]}"?' if near else "A rubric of your own is evals/rubrics/NAME.yaml;"
-    repair = f"{hint} `gatehouse metrics` lists every name."
-    return _at(agent, name, f'unknown metric "{meant}".', repair)
+    names = [*known, *by_ragas.ALIASES, *by_deepeval.ALIASES, *by_rubric.rubric_names(agent.root), *REFUSED]
+    # Nearer than usual: "helpfulness", a rubric's name, is no misspelled "faithfulness".
+    near = get_close_matches(meant, names, 1, 0.8)
+    if near and near[0] in REFUSED:
+        return _at(agent, name, f'unknown metric "{meant}"; "{near[0]}" cannot be used: {REFUSED[near[0]]}')
+    message, everything = f'unknown metric "{meant}".', "`gatehouse metrics` lists every name."
+    if near:
+        return _at(agent, name, message, f'Did you mean "{near[0]}"? {everything}')
+    rubric = f"{by_rubric.FOLDER}/{meant.partition('.')[0]}.yaml"
+    return _at(
+        agent, name, message, f"A rubric of that name would be {rubric}, which is not there. {everything}"
+    )
