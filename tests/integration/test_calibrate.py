@@ -60,6 +60,8 @@ LABELS = [
     label(i, people, judge, tags=["even" if i % 2 == 0 else "odd"])
     for i, (people, judge) in enumerate(zip(PEOPLE, JUDGE, strict=True))
 ]
+THIRTY = [label(i, PEOPLE[i % 10], JUDGE[i % 10]) for i in range(30)]
+"""As many labels as a minimum of kappa asks for."""
 
 
 def graded(grade: Any) -> Reply:
@@ -164,7 +166,7 @@ def test_a_judge_is_compared_with_people(repository: Path) -> None:
     assert KEY not in text + done.stdout + done.stderr
     assert json.loads(outputs(repository)["kappa"]) == {"helpfulness": pytest.approx(kappa)}
     assert outputs(repository)["state"] == "pass"
-    assert f"calibrated: kappa {kappa:.2f} [" in done.stdout
+    assert f"calibrated on few labels: kappa {kappa:.2f} [" in done.stdout
     assert "people \\ judge" in done.stdout
     assert "labels.jsonl:2: people 1, judge 2: It deserves 2." in done.stdout
     assert re.search(r"\b\d\d calls: \$0\.00", done.stdout)
@@ -187,35 +189,76 @@ def test_the_same_labels_cost_nothing_again(repository: Path) -> None:
         done = gatehouse(repository, judge.url)
         assert len(judge.requests) == asked
     assert done.returncode == 0, done.stderr
+    assert re.search(r"^0 calls, \d\d questions answered without a further call: ", done.stdout, re.MULTILINE)
     assert (repository / "evals/calibration/helpfulness.json").read_text() == before
 
 
-def test_the_gate_finds_its_calibration(repository: Path) -> None:
-    """After calibrate the gate's row has kappa and a corrected pass rate; with another judge it has none."""
-    with judging(wanted) as judge:
-        gatehouse(repository, judge.url)
+def gated(folder: Path, grade: int, *arguments: str) -> dict[str, Any]:
+    """The metric's row of a gate whose judge gives every answer this grade."""
 
     def reply(n: int) -> Reply:
         asked_by_judge = "examiner" in str(stub.requests[n][2]["messages"])
-        return graded(4) if asked_by_judge else Reply(completion("an answer"))
+        return graded(grade) if asked_by_judge else Reply(completion("an answer"))
 
     with stub_model(reply) as stub:
-        for model, calibrated in (("openai:judge-1", True), ("openai:judge-2", False)):
-            done = gatehouse(repository, stub.url, "eval-gate", "--judge", model)
-            assert done.returncode == 0, done.stderr
-            [row] = json.loads((repository / ".gatehouse/helper/eval.json").read_text())["metrics"]
-            assert row["calibration"]["calibrated"] is calibrated, row
-            assert (row["calibration"]["corrected"] is not None) is calibrated
+        done = gatehouse(folder, stub.url, "eval-gate", *arguments)
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads((folder / ".gatehouse/helper/eval.json").read_text())["metrics"]
+    assert isinstance(row, dict)
+    return row
+
+
+def test_the_gate_finds_its_calibration(repository: Path) -> None:
+    """After calibrate the gate's row has kappa and a corrected pass rate; with another judge it has neither.
+
+    Then it says that the calibration is of another one, and not that there never was any.
+    """
+    with judging(wanted) as judge:
+        gatehouse(repository, judge.url)
+    other = "not calibrated as it is now: the calibration of 20"
+    for model, calibrated in (("openai:judge-1", True), ("openai:judge-2", False)):
+        found = gated(repository, 4, "--judge", model)["calibration"]
+        assert found["calibrated"] is calibrated, found
+        assert (found["corrected"] is not None) is calibrated
+        assert found["reason"].startswith("calibrated on few labels" if calibrated else other)
+
+
+def test_the_gate_says_why_it_corrects_nothing(repository: Path) -> None:
+    """Where the judge fails what people pass and then passes all, no corrected rate is given, and why."""
+    write_labels(repository, [label(i, 5, 1 if i < 5 else 5) for i in range(10)] + [label(10, 1, 1)])
+    with judging(wanted) as judge:
+        gatehouse(repository, judge.url)
+    found = gated(repository, 5)["calibration"]
+    assert (found["pass_rate"], found["corrected"], found["corrected_interval"]) == (1.0, None, None)
+    assert "11 labels; no corrected pass rate: by the judge's errors" in found["reason"]
+
+
+@pytest.mark.parametrize("labels", [LABELS, THIRTY], ids=["few", "enough"])
+def test_a_minimum_asks_for_thirty_labels(repository: Path, labels: list[dict[str, Any]]) -> None:
+    """The same kappa meets the minimum on 30 labels, and on 10 neither for calibrate nor for the gate."""
+    (repository / "agents/helper.yaml").write_text(AGENT.replace(JUDGED, WITH_MINIMUM))
+    write_labels(repository, labels)
+    enough = labels is THIRTY
+    with judging(wanted) as judge:
+        done = gatehouse(repository, judge.url)
+    assert done.returncode == (0 if enough else 1), done.stderr
+    assert (
+        "10 labels are too few to show the minimum 0.6 (30 at least): kappa 0." in done.stdout
+    ) is not enough
+    row = gated(repository, 4)
+    assert row["state"] == ("pass" if enough else "inconclusive")
+    assert row["reason"].startswith("4 is at least" if enough else "10 labels are too few")
 
 
 def test_below_the_minimum_is_1(repository: Path) -> None:
     """A judge that disagrees with people fails the minimum; what was measured is written."""
     file = repository / "agents/helper.yaml"
     file.write_text(AGENT.replace(JUDGED, WITH_MINIMUM))
+    write_labels(repository, THIRTY)
     with judging(lambda number, _: graded(5 - number % 5)) as judge:
         done = gatehouse(repository, judge.url)
     assert done.returncode == 1, done.stderr
-    assert "is below the minimum 0.6, 10 labels" in done.stdout
+    assert re.search(r"kappa \S+ \[\S+, \S+\] is below the minimum 0.6, 30 labels", done.stdout)
     assert outputs(repository)["state"] == "fail"
     assert entry(repository)["kappa"]["value"] < 0.6
 

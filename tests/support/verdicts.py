@@ -35,6 +35,7 @@ def failing_case(case_id: str = "blunt-knife", **changed: Any) -> dict[str, Any]
         "critical": False,
         "tags": ["plain"],
         "reasons": {"exact_match": "differs from the expected output"},
+        "values": {"exact_match": 0.0},
         "input": "Order LH-1002, the bread knife.\n\nIt never cut properly.",
         "expected": '{"decision": "approve", "amount_usd": 38.5}',
         "got": '{"decision": "deny", "amount_usd": 0}',
@@ -76,18 +77,19 @@ def eval_json(name: str = "refund-triage", **changed: Any) -> dict[str, Any]:
     return data | changed
 
 
-def judge_json(text: str = "ollama:llama3.1:70b", **changed: Any) -> dict[str, Any]:
-    """What judging took, with `text` wherever a text may stand."""
+def judge_json(text: str = "ollama:llama3.1:70b", models: int = 1, **changed: Any) -> dict[str, Any]:
+    """What judging by so many models took, with `text` wherever a text may stand."""
     tokens = {"input_tokens": 45678, "cached_tokens": 0, "output_tokens": 901, "calls": 96, "usd": 0.031}
+    row = {"provider": text.partition(":")[0], "model": text.partition(":")[2] or text, **tokens}
     data: dict[str, Any] = {
-        "models": [text],
+        "models": [text] * models,
         "embeddings": None,
-        "calls": 96,
+        "calls": 96 * models,
         "cached": 24,
         "repaired": 0,
-        "usd": 0.031,
+        "usd": 0.031 * models,
         "max_usd": None,
-        "by_model": [{"provider": text, "model": text, **tokens}],
+        "by_model": [row] * models,
         "notes": [],
     }
     return data | changed

@@ -72,8 +72,8 @@ def calibrate(
     """Compare a judge with people's labels.
 
     Asks the judge of each labelled metric as the gate would, and writes evals/calibration/METRIC.json, which
-    belongs into the repository. Exit code: 0 done, 1 below evals.judge.min_kappa, 2 a file or option to mend,
-    3 a label could not be judged; of that metric nothing is written.
+    belongs into the repository. Exit code: 0 done, 1 evals.judge.min_kappa is not met, 2 a file or option to
+    mend, 3 a label could not be judged; of that metric nothing is written.
     """
     from gatehouse.evals.judges.calibration import read_calibration  # noqa: PLC0415 quick --help
     from gatehouse.evals.judges.labels import read_labels  # noqa: PLC0415 as above
@@ -162,7 +162,8 @@ def _conclude(
 ) -> tuple[State, float | None]:
     """Write and show the calibration of one metric: only where every one of its labels was judged."""
     from gatehouse.evals.judges.calibration import calibrate as measure  # noqa: PLC0415 imported by now
-    from gatehouse.evals.judges.calibration import status, write_calibration  # noqa: PLC0415 as above
+    from gatehouse.evals.judges.calibration import write_calibration  # noqa: PLC0415 as above
+    from gatehouse.evals.judges.standing import status  # noqa: PLC0415 as above
     from gatehouse.report.calibration import lines_of  # noqa: PLC0415 as above
 
     name = gate.metric.name
@@ -204,5 +205,5 @@ def _apart(gate: Gate, path: str, asked: Sequence[_Asked]) -> list[str]:
 def _cost(report: dict[str, Any]) -> str:
     """What asking took, and what there is to say about it."""
     usd = "an amount that nobody knows" if report["usd"] is None else dollars(report["usd"])
-    kept = f", {report['cached']} answers kept from before" if report["cached"] else ""
+    kept = f", {report['cached']} questions answered without a further call" if report["cached"] else ""
     return "\n".join([f"\n{report['calls']} calls{kept}: {usd}.", *report["notes"]])

@@ -19,7 +19,7 @@ from gatehouse.evals.results import OUT, SCHEMA, UNREADABLE, StaleError, read_js
 from gatehouse.evals.run_files import writing
 from gatehouse.github.event import Event, current_commit
 from gatehouse.github.runner import annotate, append_summary, in_actions, say, set_outputs
-from gatehouse.report.scorecard import SUMMARY_LIMIT, Card, markdown, state_of, terminal
+from gatehouse.report.scorecard import SUMMARY_LIMIT, Card, markdown, reasons, state_of, terminal
 
 PLACES = ("summary", "annotations", "comment")
 ANNOTATED = 9
@@ -163,7 +163,7 @@ def _annotate(cards: list[Card]) -> None:
     """The failing cases at their lines of the golden set; where the gate passes all the same, as warnings."""
     failing = [(card, case) for card in cards for case in (card.eval or {}).get("failing_cases", [])]
     for card, case in failing[:ANNOTATED]:
-        why = "; ".join(f"{name}: {reason or 'fails'}" for name, reason in case["reasons"].items())
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons(card.eval or {"metrics": []}, case).items())
         if case["got"] is not None:
             why += f"\ngot {case['got'][:300]}"
         annotate(

@@ -156,8 +156,8 @@ def corrected(judged: Sequence[bool], labelled: Sequence[tuple[bool, bool]]) -> 
     Prediction-powered inference (Angelopoulos et al., Science 382, 2023), lambda 1: the mean of `judged` plus
     the mean of human less judge over `labelled` (human, judge), which are other answers; the variances add.
     Each has pseudo-counts added, for the errors those of Agresti and Min (Statistics in Medicine 24, 2005): a
-    judge that made no error on few labels is not known to make none. Value and interval are kept within
-    [0, 1]; None without cases or labels.
+    judge that made no error on few labels is not known to make none. The interval is kept within [0, 1]; None
+    where the value lies outside, for labels with such errors say nothing of these cases, and without any.
     """
     if not judged or not labelled:
         return None
@@ -165,10 +165,12 @@ def corrected(judged: Sequence[bool], labelled: Sequence[tuple[bool, bool]]) -> 
     missed = sum(human and not judge for human, judge in labelled)
     granted = sum(judge and not human for human, judge in labelled)
     passed = sum(judged)
-    value = passed / size + (missed - granted) / n
+    right = passed * n + (missed - granted) * size
+    if not 0 <= right <= size * n:  # in whole numbers: 1 is not to be missed for the last bit of a float
+        return None
+    value = right / (size * n)
     rate = (passed + 1) / (size + 2)
     up, down = missed + 0.5, granted + 0.5
     error = (up + down - (up - down) ** 2 / (n + 2)) / (n + 2) ** 2
     half = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(rate * (1 - rate) / (size + 2) + error)
-    low, value, high = (min(1.0, max(0.0, end)) for end in (value - half, value, value + half))
-    return Estimate(value, (low, high))
+    return Estimate(value, (max(0.0, value - half), min(1.0, value + half)))

@@ -32,11 +32,12 @@ class _Failing:
 
     id: str
     critical: bool
-    metrics: tuple[str, ...]
+    values: dict[str, float]
+    """Of each metric that it fails, over its repeats."""
 
     @property
     def gravity(self) -> tuple[bool, int]:
-        return not self.critical, -len(self.metrics)
+        return not self.critical, -len(self.values)
 
 
 def assess(
@@ -49,9 +50,9 @@ def assess(
     critical, critical_failed, critical_unscored, resolved = 0, [], [], 0
     for slot, case in enumerate(golden):
         values = [(gate, tally.value(slot)) for gate, tally in per_case]
-        failed = tuple(
-            gate.metric.name for gate, value in values if value is not None and not gate.holds(value)
-        )
+        failed = {
+            gate.metric.name: value for gate, value in values if value is not None and not gate.holds(value)
+        }
         unscored = any(tally.unscored[slot] for tally in tallies.values())
         measured = any(value is not None for gate, value in values if gate.metric.of_answer)
         critical += case.critical
@@ -103,21 +104,24 @@ def _doubts(subject: Subject, gates: Sequence[Gate]) -> list[str]:
 
 def _trust(subject: Subject, gate: Gate, values: Sequence[float]) -> Trust:
     """What the repository's labels say of the judge of one metric."""
-    from gatehouse.evals.judges import calibration  # noqa: PLC0415 only where a judge was asked
+    from gatehouse.evals.judges.calibration import last_day, read_calibration  # noqa: PLC0415 only where a judge was asked
+    from gatehouse.evals.judges.standing import corrected_rate, status  # noqa: PLC0415 as above
 
-    found = calibration.read_calibration(subject.agent.root, gate.metric.name, gate.method)
-    status = calibration.status(found, gate.judged_by.min_kappa, gate.holds)
+    found = read_calibration(subject.agent.root, gate.metric.name, gate.method)
+    before = None if found else last_day(subject.agent.root, gate.metric.name)
+    standing = status(found, gate.judged_by.min_kappa, gate.holds, before)
     passes = [gate.holds(value) for value in values]
-    corrected = calibration.corrected_rate(found, gate.holds, passes) if found and passes else None
+    rate = corrected_rate(found, gate.holds, passes) if found and passes else ""
+    corrected, interval, why = (None, None, rate) if isinstance(rate, str) else (*rate, "")
     return Trust(
-        calibrated=status.calibrated,
-        reason=status.reason,
-        kappa=status.kappa.value if status.kappa else None,
+        calibrated=standing.calibrated,
+        reason=f"{standing.reason}; {why}" if why else standing.reason,
+        kappa=standing.kappa.value if standing.kappa else None,
         labels=found.n if found else 0,
         pass_rate=sum(passes) / len(passes) if passes else None,
-        corrected=corrected[0] if corrected else None,
-        corrected_interval=corrected[1] if corrected else None,
-        enough=status.passed,
+        corrected=corrected,
+        corrected_interval=interval,
+        enough=standing.passed,
     )
 
 
@@ -169,7 +173,8 @@ def _detail(subject: Subject, failing: _Failing, reasons: dict[str, str], run: R
         "line": case.line,
         "critical": case.critical,
         "tags": list(case.tags),
-        "reasons": {name: reasons.get(name, "") for name in failing.metrics},
+        "reasons": {name: reasons.get(name, "") for name in failing.values},
+        "values": failing.values,
         "input": _cut(case.input),
         "expected": None if case.expected is None else _cut(case.expected),
         "got": None if run is None or run.error is not None else _cut(run.output),

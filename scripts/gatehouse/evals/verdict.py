@@ -54,7 +54,7 @@ class Trust:
     """How far a judged metric's judge is known to agree with people; `kappa` None where nobody has asked.
 
     `pass_rate` is the share of cases that the judge passes, `corrected` that share corrected for the judge's
-    own errors, with its 95 % interval; None where no labels say.
+    own errors, with its 95 % interval; None where the labels do not say, which `reason` then does.
     """
 
     calibrated: bool
@@ -249,7 +249,11 @@ def overall(metrics: Sequence[MetricVerdict], runs: int, faults: int, first_faul
     if not metrics:
         return Verdict(State.UNSCORED, "nothing was measured: the agent file names no metric", [])
     state = State.worst([m.state for m in metrics])
-    named = [f"{m.name}: {m.reason}" for m in metrics if m.state == state]
+    alike: dict[str, list[str]] = {}
+    for m in metrics:
+        if m.state == state:
+            alike.setdefault(m.reason, []).append(m.name)
+    named = [f"{', '.join(names)}: {reason}" for reason, names in alike.items()]
     if state is State.PASS:
         return Verdict(state, f"{len(metrics)} of {len(metrics)} metrics pass", list(metrics))
     return Verdict(state, "; ".join(named), list(metrics))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatehouse.evals.agreement import confusion
-from gatehouse.evals.judges.calibration import PASS_FAIL, graded, show
+from gatehouse.evals.judges.calibration import PASS_FAIL, graded
+from gatehouse.evals.judges.standing import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

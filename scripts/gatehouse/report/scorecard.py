@@ -5,7 +5,6 @@ Whatever comes from a model, a title or a file is escaped here, where it enters 
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,8 @@ from gatehouse.costs.budget import dollars
 from gatehouse.errors import State
 from gatehouse.evals.verdict import show
 from gatehouse.github.escape import markdown_block, markdown_inline, plain
+from gatehouse.report import judging
+from gatehouse.report.prose import one_line, prose
 
 COMMENT_LIMIT = 65_000
 """Characters of a comment: GitHub refuses more than 65,536, and the marker needs a line of its own."""
@@ -28,6 +29,10 @@ WORDS = {
 }
 SOURCE = "https://github.com/gatehouse-ci/gatehouse@v1"
 """Where a reader gets the command from."""
+REST = (
+    "What the command does not name, such as votes, limits or metrics without a threshold, is as the agent "
+    "file has it at this commit."
+)
 TOO_DEAR = "Make the agent cheaper, or raise its budget in this pull request, so that its reviewers see it."
 NEXT = {
     State.PASS: "Nothing: the change may go on.",
@@ -40,7 +45,6 @@ NEXT = {
     ),
     State.INCONCLUSIVE: "A person decides. The table says what would settle it.",
 }
-
 
 GATES = ("eval", "cost")
 
@@ -105,8 +109,15 @@ def next_step(cards: list[Card]) -> str:
     failing = [
         gate for card in cards for gate in card.gates if _verdict(getattr(card, gate), gate)[0] is State.FAIL
     ]
+    state, verdicts = state_of(cards), [card.eval for card in cards if card.eval]
     steps = [NEXT[State.FAIL]] * ("eval" in failing) + [TOO_DEAR] * ("cost" in failing)
-    return " ".join(steps) or NEXT[state_of(cards)]
+    steps = steps or [NEXT[state]]
+    held = [verdict for verdict in verdicts if verdict["state"] == state]
+    if state is State.INCONCLUSIVE and held and all(map(judging.only_the_judge, held)):
+        steps = ["A person decides."]
+    if state in (State.FAIL, State.INCONCLUSIVE):
+        steps += judging.steps(held, state)
+    return " ".join(steps)
 
 
 def headline(cards: list[Card]) -> str:
@@ -137,11 +148,10 @@ def markdown(cards: list[Card], *, run_url: str = "", head: str = "", limit: int
 
 def _sections(cards: list[Card], run_url: str, head: str, detail: Detail) -> list[str]:
     state = state_of(cards)
-    sections = [f"### {ICONS[state]} Gatehouse: {_prose(headline(cards), 600)}"]
+    sections = [f"### {ICONS[state]} Gatehouse: {prose(headline(cards), 600)}"]
     if len(cards) > 1:
         rows = [
-            [markdown_inline(c.name, 100), f"{ICONS[c.state]} {c.state}", _prose(c.reason, 200)]
-            for c in cards
+            [markdown_inline(c.name, 100), f"{ICONS[c.state]} {c.state}", prose(c.reason, 200)] for c in cards
         ]
         sections.append(_table(["Agent", "State", "Why"], rows))
     for card in cards:
@@ -152,33 +162,28 @@ def _sections(cards: list[Card], run_url: str, head: str, detail: Detail) -> lis
 
 
 def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
-    sections = [f"#### {ICONS[card.state]} {_prose(card.name, 100)}"] if titled else []
+    sections = [f"#### {ICONS[card.state]} {prose(card.name, 100)}"] if titled else []
     if card.eval and card.eval["metrics"]:
         rows = [
             [
-                _prose(name, 400),
+                prose(name, 400),
                 _whole(value),
                 _whole(threshold),
                 f"{ICONS[State(state)]}&nbsp;{state}",
-                _prose(why, 400),
+                prose(why, 400),
             ]
             for name, value, threshold, state, why in metric_rows(card)
         ]
         sections.append(_table(["Metric", "Value, 95 % interval", "Threshold", "State", "Why"], rows))
-    lines = [_prose(line, 600) + "  " for line in cost_lines(card)]
+    lines = [prose(line, 600) + "  " for line in cost_lines(card)]
     lines += [
-        f"- {markdown_inline(m, 200)}: {_prose(spent, 200)}"
-        for m, spent in model_lines(card)
-        if detail.extras
+        f"- {markdown_inline(m, 200)}: {prose(spent, 200)}" for m, spent in model_lines(card) if detail.extras
     ]
     sections += ["\n".join(lines)] if lines else []
-    judged = [
-        f"Judge {markdown_inline(names, 300)}: {_prose(took, 300)}" for names, took in judge_lines(card)
-    ]
-    judged += [f"- {_prose(line, 600)}" for line in trust_lines(card)]
+    judged = _judged(card.eval, detail) if card.eval else []
     sections += ["\n".join(judged)] if judged else []
     if warnings := warning_lines(card):
-        sections.append("\n".join(f"- ⚠️ {_prose(_line(w), 400)}" for w in warnings[:10]))
+        sections.append("\n".join(f"- ⚠️ {prose(one_line(w), 400)}" for w in warnings[:10]))
     if card.eval and card.eval.get("failing"):
         sections.append(_failing(card.eval, detail))
     if card.eval and detail.extras:
@@ -207,7 +212,7 @@ def metric_rows(card: Card) -> list[list[str]]:
 
 def _whole(cell: str) -> str:
     """A cell that is not broken into lines."""
-    return _prose(cell, 400).replace(" ", "&nbsp;")
+    return prose(cell, 400).replace(" ", "&nbsp;")
 
 
 def cost_lines(card: Card) -> list[str]:
@@ -219,35 +224,20 @@ def cost_lines(card: Card) -> list[str]:
     )
 
 
-def judge_lines(card: Card) -> list[tuple[str, str]]:
-    """Who judged, and what that took; none where no judge was asked."""
-    judge = (card.eval or {}).get("judge")
-    if not judge:
-        return []
-    names = ", ".join([*judge["models"], *([judge["embeddings"]] if judge.get("embeddings") else [])])
-    tokens_in = sum(model["input_tokens"] for model in judge["by_model"])
-    tokens_out = sum(model["output_tokens"] for model in judge["by_model"])
-    usd = "unpriced" if judge["usd"] is None else dollars(judge["usd"])
-    calls = f"{judge['calls']:,} call{'s' * (judge['calls'] != 1)}"
-    kept = f", {judge['cached']:,} answered by earlier judgements" if judge["cached"] else ""
-    took = f"{calls}{kept}, {tokens_in:,} tokens in, {tokens_out:,} out, {usd}"
-    return [(names, f"{took}, none of it in the cost above")]
-
-
-def trust_lines(card: Card) -> list[str]:
-    """For each judged metric, how far its judge is known to agree with people."""
+def _judged(verdict: dict[str, Any], detail: Detail) -> list[str]:
     lines = []
-    for m in (card.eval or {"metrics": []})["metrics"]:
-        if trust := m.get("calibration"):
-            line = f"{m['name']}: {trust['reason']}"
-            if trust.get("corrected") is not None and trust.get("corrected_interval"):
-                low, high = (f"{end:.0%}" for end in trust["corrected_interval"])
-                line += (
-                    f"; the judge passes {trust['pass_rate']:.0%} of the cases, "
-                    f"{trust['corrected']:.0%} [{low}, {high}] corrected for its own errors"
-                )
-            lines.append(line)
-    return lines
+    if verdict.get("judge"):
+        role, names = judging.asked(verdict)
+        lines.append(f"{role} {markdown_inline(names, 300)}: {prose(judging.took(verdict), 300)}")
+        lines += [
+            f"- {markdown_inline(model, 200)}: {prose(spent, 200)}"
+            for model, spent in judging.took_each(verdict)
+            if detail.extras
+        ]
+    return lines + [
+        f"- {', '.join(prose(name, 100) for name in names)}: {prose(line, 600)}"
+        for names, line in judging.trust(verdict)
+    ]
 
 
 def warning_lines(card: Card) -> list[str]:
@@ -268,6 +258,22 @@ def model_lines(card: Card) -> list[tuple[str, str]]:
     ]
 
 
+def reasons(verdict: dict[str, Any], case: dict[str, Any]) -> dict[str, str]:
+    """Why a case fails, by metric: in words, else its value beside the threshold."""
+    rows = {m["name"]: m for m in verdict["metrics"]}
+    return {name: why or _value(rows.get(name), case, name) for name, why in case["reasons"].items()}
+
+
+def _value(row: dict[str, Any] | None, case: dict[str, Any], name: str) -> str:
+    value = case.get("values", {}).get(name)
+    if row is None or value is None:
+        return "fails"
+    if row["threshold"] is None:
+        return f"{show(value)}, and it must hold in every case"
+    side = "below" if row["direction"] == "higher" else "above"
+    return f"{show(value, beside=row['threshold'])} is {side} {show(row['threshold'])}"
+
+
 def _failing(verdict: dict[str, Any], detail: Detail) -> str:
     total, cases = verdict["failing"], verdict["failing_cases"][: detail.cases]
     parts = [
@@ -276,11 +282,11 @@ def _failing(verdict: dict[str, Any], detail: Detail) -> str:
     for case in cases:
         where = f"{verdict['dataset']['path']}:{case['line']}"
         critical = " **critical**" if case["critical"] else ""
-        parts.append(f"**{_prose(case['id'], 200)}**{critical} · {_prose(where, 300)}")
+        parts.append(f"**{prose(case['id'], 200)}**{critical} · {prose(where, 300)}")
         parts.append(
             "\n".join(
-                f"- {_prose(name, 100)}: {_prose(why or 'fails', detail.characters)}"
-                for name, why in case["reasons"].items()
+                f"- {prose(name, 100)}: {prose(why, detail.characters)}"
+                for name, why in reasons(verdict, case).items()
             )
         )
         for key, title in (
@@ -316,7 +322,7 @@ def reproduce(verdict: dict[str, Any]) -> str:
 
 def _reproduce(verdict: dict[str, Any]) -> str:
     block = markdown_block(reproduce(verdict), 2000, "sh").rstrip()
-    return f"<details><summary>Reproduce it locally</summary>\n\n{block}\n\n</details>"
+    return f"<details><summary>Reproduce it locally</summary>\n\n{block}\n\n{REST}\n\n</details>"
 
 
 def _footer(cards: list[Card], run_url: str, head: str) -> str:
@@ -327,7 +333,7 @@ def _footer(cards: list[Card], run_url: str, head: str) -> str:
     ]
     parts = [f"commit {head[:12]}"] if head else []
     parts += [f"agent {', '.join(digests)}"] if digests else []
-    text = " · ".join(_prose(part, 1000) for part in parts)
+    text = " · ".join(prose(part, 1000) for part in parts)
     link = f' · <a href="{run_url}">run</a>' if run_url.startswith(("https://", "http://")) else ""
     return f"<sub>{text}{link}</sub>"
 
@@ -339,60 +345,56 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def terminal(cards: list[Card], cases: int = 5) -> str:
     """The scorecard as plain text, with the first failing cases of each agent."""
-    lines = [f"{ICONS[state_of(cards)]} {plain(_line(headline(cards)), 600)}"]
+    lines = [f"{ICONS[state_of(cards)]} {plain(one_line(headline(cards)), 600)}"]
     for card in cards:
-        lines += ["", f"{ICONS[card.state]} {plain(_line(card.name), 100)}"] if len(cards) > 1 else []
-        rows = [
-            ["metric", "value, 95 % interval", "threshold", "state"],
-            *([plain(_line(cell), 100) for cell in row[:4]] for row in metric_rows(card)),
-        ]
-        if len(rows) > 1:
-            widths = [max(len(row[i]) for row in rows) for i in range(4)]
-            lines += [
-                "",
-                *(
-                    "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-                    for row in rows
-                ),
-            ]
-        lines += ["", *("  " + plain(_line(line), 600) for line in cost_lines(card))]
-        lines += [f"  - {plain(_line(f'{model}: {spent}'), 200)}" for model, spent in model_lines(card)]
-        lines += [f"  Judge {plain(_line(f'{names}: {took}'), 600)}" for names, took in judge_lines(card)]
-        lines += ["  - " + plain(_line(line), 600) for line in trust_lines(card)]
-        notes = (card.eval or {}).get("judge") or {}
-        lines += [f"  ⚠️ {plain(_line(note), 400)}" for note in notes.get("notes", [])]
-        shown = ((card.eval or {}).get("failing_cases") or [])[:cases]
-        for case in shown:
-            why = "; ".join(f"{name}: {reason or 'fails'}" for name, reason in case["reasons"].items())
-            critical = " (critical)" if case["critical"] else ""
-            lines.append(f"  ✗ {plain(_line(case['id']), 60)}{critical}: {plain(_line(why), 160)}")
-            lines += [
-                f"      {key} {plain(_line(case[key]), 120)}"
-                for key in ("expected", "got")
-                if case[key] is not None
-            ]
-        more = ((card.eval or {}).get("failing") or 0) - len(shown)
-        lines += [f"  ... and {more} more failing cases"] if more > 0 else []
+        lines += ["", f"{ICONS[card.state]} {plain(one_line(card.name), 100)}"] if len(cards) > 1 else []
+        lines += _columns(metric_rows(card))
+        lines += ["", *("  " + plain(one_line(line), 600) for line in cost_lines(card))]
+        lines += [f"  - {plain(one_line(f'{model}: {spent}'), 200)}" for model, spent in model_lines(card)]
+        if card.eval:
+            lines += [f"  {line}" for line in _judged_plainly(card.eval)]
+            lines += _cases(card.eval, cases)
     half = state_of(cards) is State.PASS and any(card.gates != GATES for card in cards)
     return "\n".join([*lines, *([] if half else ["", f"Next: {next_step(cards)}"])])
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
+def _columns(rows: list[list[str]]) -> list[str]:
+    """The metrics in columns, and why below each that is not a pass."""
+    if not rows:
+        return []
+    head = ["metric", "value, 95 % interval", "threshold", "state"]
+    cells = [head, *([plain(one_line(cell), 100) for cell in row[:4]] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [""]
+    for row, why in zip(cells, ["", *(row[4] for row in rows)], strict=True):
+        lines.append("  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+        lines += [f"    {plain(one_line(why), 160)}"] if why else []
+    return lines
 
 
-_WORDS = re.compile(r"(?:[✅❌⚠️🟡\w\s.,;%$()\[\]≥≤+='\"/-]|:(?=\s|$))*")
-_REFERENCE = re.compile(r"\b[0-9a-f]{7,}\b|\bgh-\d|\bwww\.", re.IGNORECASE)
-# An underscore within a word is no emphasis, and a bracket no link unless another follows it.
-_MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|\](?=[(\[])|\$|^[^\w\s]|^\d+(?=[.)]\s)")
+def _judged_plainly(verdict: dict[str, Any]) -> list[str]:
+    lines = []
+    judge = verdict.get("judge")
+    if judge:
+        role, names = judging.asked(verdict)
+        lines.append(f"{role} {names}: {judging.took(verdict)}")
+        lines += [f"- {model}: {spent}" for model, spent in judging.took_each(verdict)]
+    lines += [f"- {', '.join(names)}: {line}" for names, line in judging.trust(verdict)]
+    lines += [f"⚠️ {note}" for note in judge.get("notes", [])] if judge else []
+    return [plain(one_line(line), 2000) for line in lines]
 
 
-def _prose(text: str, limit: int) -> str:
-    """Our own sentences as prose, where nothing in them could be a mention, a link, a reference or an emoji.
-
-    With anything else in them (a model's words, a path with an @) literal, as `markdown_inline` has it.
-    """
-    line = " ".join(text.split())
-    if len(line) > limit or line != plain(line) or not _WORDS.fullmatch(line) or _REFERENCE.search(line):
-        return markdown_inline(text, limit)
-    return _MARKUP.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[0]), line)
+def _cases(verdict: dict[str, Any], most: int) -> list[str]:
+    """The first failing cases, and how many more there are."""
+    lines, shown = [], (verdict.get("failing_cases") or [])[:most]
+    for case in shown:
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons(verdict, case).items())
+        critical = " (critical)" if case["critical"] else ""
+        lines.append(f"  ✗ {plain(one_line(case['id']), 60)}{critical}: {plain(one_line(why), 160)}")
+        lines += [
+            f"      {key} {plain(one_line(case[key]), 120)}"
+            for key in ("expected", "got")
+            if case[key] is not None
+        ]
+    more = (verdict.get("failing") or 0) - len(shown)
+    return lines + ([f"  ... and {more} more failing cases"] if more > 0 else [])

@@ -70,6 +70,7 @@ def test_a_failing_case_is_shown_with_its_texts(tmp_path: Path) -> None:
             "critical": False,
             "tags": ["t"],
             "reasons": {"exact_match": "differs from the expected output"},
+            "values": {"exact_match": 0.0},
             "input": '{"q": 1}',
             "expected": '["x"]',
             "got": '{"a": "é"}',
@@ -143,13 +144,14 @@ def test_a_critical_case_that_no_metric_measures_is_unscored(tmp_path: Path) -> 
 
 
 def test_repeats_show_the_one_that_failed(tmp_path: Path) -> None:
-    """A case that fails on average is shown by its first repeat that failed."""
+    """A case that fails on average is shown by its first repeat that failed, with that average."""
     it = subject(tmp_path, cases(2), metrics={"exact_match": 0.9})
     runs = [replace(run, repeat=repeat) for repeat in range(3) for run in runs_of(it)]
     runs[2] = replace(runs[2], output="second")
     runs[4] = replace(runs[4], output="third")
     verdict = assessed(it, runs, tmp_path / "out", repeats=3)
     assert [case["got"] for case in verdict["failing_cases"]] == ["second"]
+    assert verdict["failing_cases"][0]["values"] == {"exact_match": pytest.approx(1 / 3)}
     assert verdict["metrics"][0]["value"] == pytest.approx(2 / 3)
 
 

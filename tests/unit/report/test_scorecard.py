@@ -125,7 +125,7 @@ def hostile() -> Card:
             metric(),
             metric(),
         ],
-        judge=judge_json(HOSTILE, notes=[HOSTILE]),
+        judge=judge_json(HOSTILE, models=2, notes=[HOSTILE]),
         extras=[HOSTILE],
         failing_cases=[failing_case(**case | {"reasons": {HOSTILE: HOSTILE, "tool_calls": HOSTILE}})],
         warnings=[HOSTILE],
@@ -148,7 +148,7 @@ def harmless() -> Card:
             metric(),
             metric(),
         ],
-        judge=judge_json("word", notes=["word"]),
+        judge=judge_json("word", models=2, notes=["word"]),
         extras=["word"],
         failing_cases=[failing_case(**case | {"reasons": {"word": "word", "tool_calls": "word"}})],
         warnings=["word"],
@@ -171,6 +171,7 @@ QUOTA = "quota: HTTP 429: you are out of credit"
 LOW = "exact_match: 0.7 is below 0.85 (12 of 40 cases fail)"
 CRITICAL = "critical_cases: 1 of 4 failed, and every one must pass: double-refund"
 CHEAP = "cost_per_run: $0.0123 is at most $0.05 (largest $0.0456)"
+JUDGE = judge_json()["by_model"][0]
 UNTRUSTED = "not calibrated for this metric and judge"
 TRUSTED = calibration_json(
     "calibrated: kappa 0.71 [0.58, 0.84], 120 labels",
@@ -235,9 +236,12 @@ CARDS: dict[str, list[Card]] = {
                 metrics=[
                     metric("helpfulness", value=4.2, interval=[3.9, 4.5], threshold=4.0, calibration=TRUSTED),
                     metric("faithfulness", calibration=calibration_json(UNTRUSTED)),
+                    metric("toxicity", calibration=calibration_json(UNTRUSTED)),
                 ],
                 judge=judge_json(
-                    notes=["ollama:llama3.1:70b reports no usage: its replies are not counted."]
+                    embeddings="ollama:nomic-embed-text",
+                    by_model=[JUDGE, JUDGE | {"model": "nomic-embed-text", "output_tokens": 0, "usd": 0.0}],
+                    notes=["ollama:llama3.1:70b reports no usage: its replies are not counted."],
                 ),
                 extras=["ragas"],
             ),
@@ -409,12 +413,34 @@ def test_how_to_reproduce_a_judged_gate() -> None:
 def test_judging_is_told_apart_from_the_agents_cost() -> None:
     """Comment and terminal say what judging took, and of each judged metric how far its judge is trusted."""
     for text in (markdown(CARDS["judged"]), terminal(CARDS["judged"])):
-        assert "24 answered by earlier judgements, 45,678 tokens in, 901 out" in text
-        assert "none of it in the cost above" in text
+        assert "96 calls, 24 answered by earlier judgements, 91,356 tokens in, 901 out" in text
+        assert "not part of the agent's cost" in text
         assert "helpfulness: calibrated: kappa 0.71" in text
         assert "the judge passes 92% of the cases, 87% [82%, 92%] corrected" in text
-        assert "faithfulness: not calibrated" in text
+        assert "- faithfulness, toxicity: not calibrated" in text
         assert "reports no usage" in text
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "words"),
+    [
+        ({}, 0.25, "0.25 is below 0.85"),
+        ({}, 0.84999, "0.84999 is below 0.85"),
+        ({"direction": "lower", "threshold": 0.5}, 0.75, "0.75 is above 0.5"),
+        ({"threshold": None}, 0.75, "0.75, and it must hold in every case"),
+        ({}, None, "fails"),
+    ],
+)
+def test_a_failing_case_without_a_reason_shows_its_value(
+    row: dict[str, Any], value: float | None, words: str
+) -> None:
+    """Where a metric gives no reason its value says why the case fails; an older file has none."""
+    case = failing_case(reasons={"exact_match": ""}, values={"exact_match": value})
+    if value is None:
+        del case["values"]
+    cards = [card(eval_json(metrics=[metric(**row)], failing_cases=[case]), cost_json())]
+    assert f"- exact_match: {words}\n" in markdown(cards)
+    assert f"✗ blunt-knife: exact_match: {words}\n" in terminal(cards)
 
 
 def test_an_address_that_is_none_is_no_link() -> None:
@@ -425,10 +451,13 @@ def test_an_address_that_is_none_is_no_link() -> None:
 def test_terminal_shows_the_same() -> None:
     """In a terminal: verdict, metrics in columns, costs, the first failing cases, and what to do next."""
     text = terminal([card(failed(), cost_json())])
-    assert text.splitlines()[2:5] == [
+    assert text.splitlines()[2:8] == [
         "  metric          value, 95 % interval  threshold   state",
         "  exact_match     0.7 [0.546, 0.819]    ≥ 0.85      fail",
+        "    0.7 is below 0.85 (12 of 40 cases fail)",
         "  json_schema     1 [0.912, 1]          every case  pass",
+        "  critical_cases  0.75, n = 4           every case  fail",
+        "    1 of 4 failed, and every one must pass: double-refund",
     ]
     assert "  ✗ double-refund (critical): exact_match: differs from the expected output" in text
     assert "  ... and 9 more failing cases" in text

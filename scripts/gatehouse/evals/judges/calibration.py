@@ -21,7 +21,6 @@ from gatehouse.evals.agreement import (
     Estimate,
     agreement,
     confusion,
-    corrected,
     flips,
     rater_pairs,
 )
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from gatehouse.evals.agreement import Flips, Pair, Weights
     from gatehouse.evals.judges.labels import Labelled, Labels
     from gatehouse.evals.metrics import Gate
-    from gatehouse.evals.statistics import Interval
 
     Holds = Callable[[float], bool]
 
@@ -102,16 +100,6 @@ class Calibration:
     def agreement(self, holds: Holds | None = None) -> Agreement | None:
         """The agreement at a threshold, by default its own; None without pairs."""
         return measure(self.spread(), self.grades, holds or self.holds)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Whether there is a calibration, whether it shows what is asked of it, both in words, and its kappa."""
-
-    calibrated: bool
-    passed: bool
-    reason: str
-    kappa: Estimate | None = None
 
 
 def weights_of(grades: Sequence[float] | None) -> Weights:
@@ -199,39 +187,6 @@ def _people(texts: Sequence[Labelled], grades: Sequence[float] | None, holds: Ho
     return Agreement(len(ratings), bare[0], bare[1] or found.share, bare[2] or found.bias)
 
 
-def status(calibration: Calibration | None, min_kappa: float | None, holds: Holds | None = None) -> Status:
-    """What a calibration says of a judge, at the threshold of `holds` or else at its own.
-
-    Without a minimum everything passes; below it, or with nothing to hold against it, nothing does.
-    """
-    found = calibration and calibration.agreement(holds)
-    if not found:
-        return Status(False, min_kappa is None, "not calibrated for this metric and judge")
-    labels = f"{found.n} label{'s' * (found.n != 1)}"
-    if found.kappa is None:
-        reason = f"kappa is undefined: people and judge give one and the same grade only, {labels}"
-        return Status(True, min_kappa is None, reason)
-    if min_kappa is not None and found.kappa.value < min_kappa:
-        reason = f"kappa {found.kappa.value:.2f} is below the minimum {min_kappa:g}, {labels}"
-        return Status(True, False, reason, found.kappa)
-    return Status(True, True, f"calibrated: kappa {show(found.kappa)}, {labels}", found.kappa)
-
-
-def show(estimate: Estimate) -> str:
-    """An estimate as people read it: `0.71 [0.58, 0.84]`."""
-    interval = f" [{estimate.interval[0]:.2f}, {estimate.interval[1]:.2f}]" if estimate.interval else ""
-    return f"{estimate.value:.2f}{interval}"
-
-
-def corrected_rate(
-    calibration: Calibration, holds: Holds, judged: Sequence[bool]
-) -> tuple[float, Interval] | None:
-    """The pass rate of the cases `judged` as people would see it, with its interval; None without labels."""
-    labelled = [(holds(human), holds(judge)) for human, judge in calibration.spread()]
-    found = corrected(judged, labelled)
-    return (found.value, found.interval) if found and found.interval else None
-
-
 def path_of(metric: str) -> str:
     """The file of a metric's calibrations, relative to the repository's root; raises UserError."""
     if not re.fullmatch(r"[\w-][\w.-]{0,99}", metric):  # it comes from an agent file, and names a file here
@@ -246,6 +201,11 @@ def read_calibration(root: Path, metric: str, key: str) -> Calibration | None:
     if entry is None:
         return None
     return _from_json(path, metric, key, entry)
+
+
+def last_day(root: Path, metric: str) -> str | None:
+    """The day of the metric's latest calibration, whichever way of judging it is of; None without any."""
+    return max((str(entry["date"]) for entry in _entries(root, metric).values()), default=None)
 
 
 def write_calibration(root: Path, calibration: Calibration) -> str:

@@ -14,20 +14,29 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.digest import canonical, sha256
-from gatehouse.agent.protocol import as_text
+from gatehouse.agent.protocol import MalformedError, as_text, parse_tool_calls
 from gatehouse.agent.source import RefusedError, check_file, decode, locate, parse_json
 from gatehouse.errors import Problem, UserError
 from gatehouse.evals.judges.base import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from gatehouse.agent.protocol import ToolCall
     from gatehouse.evals.metrics.base import Metric
 
 REQUIRED = ("metric", "input", "output", "grade")
-FIELDS = (*REQUIRED, "expected", "contexts", "tags", "id", "rater")
+LISTS = ("contexts", "tool_calls", "expected_tools", "tags")
+FIELDS = (*REQUIRED, "expected", *LISTS, "id", "rater")
 """The columns of a CSV file, or the keys of a line of JSON."""
+MEANT = {
+    **dict.fromkeys(("question", "query", "prompt"), "input"),
+    **dict.fromkeys(("answer", "response", "completion"), "output"),
+    **dict.fromkeys(("score", "rating", "label"), "grade"),
+    **dict.fromkeys(("reference", "ground_truth"), "expected"),
+}
+"""What other tools call these columns."""
 MAX_FILE = 32 * 2**20
 """Bytes of a file of labels."""
 MAX_SHOWN = 20
@@ -208,16 +217,14 @@ def _json_rows(path: str, text: str) -> Iterator[_Row]:
             repair = "Labels are JSON Lines: one {...} a line."
             yield _Row(line, {}, Problem("the line is no JSON object.", path, line, repair=repair))
         elif strange := [name for name in data if name not in FIELDS]:
-            yield _Row(line, {}, _unknown(path, line, strange, "key"))
+            yield _Row(line, {}, _unknown(path, line, strange, "key", data))
         else:
             yield _Row(line, {name: value for name, value in data.items() if value is not None})
 
 
 def _csv_rows(path: str, text: str) -> Iterator[_Row]:
     first = text.partition("\n")[0]
-    delimiter = max(
-        ",;\t", key=lambda sign: len({cell.strip(' "\r') for cell in first.split(sign)} & {*FIELDS})
-    )
+    delimiter = max(",;\t", key=first.count)
     csv.field_size_limit(MAX_FILE)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
@@ -239,9 +246,9 @@ def _csv_rows(path: str, text: str) -> Iterator[_Row]:
 def _check_header(path: str, header: Sequence[str]) -> None:
     problems = []
     if strange := [name for name in header if name not in FIELDS]:
-        problems.append(_unknown(path, 1, strange, "column"))
+        problems.append(_unknown(path, 1, strange, "column", header))
     if missing := [name for name in REQUIRED if name not in header]:
-        message = f"the first row has no column {' or '.join(map(json.dumps, missing))}."
+        message = f"the first row has no column{'s' * (len(missing) > 1)} {_and(missing)}."
         problems.append(Problem(message, path, 1, repair=f"It names the columns: {', '.join(FIELDS)}."))
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         problems.append(
@@ -251,12 +258,35 @@ def _check_header(path: str, header: Sequence[str]) -> None:
         raise UserError(*problems)
 
 
-def _unknown(path: str, line: int, names: Sequence[str], what: str) -> Problem:
-    shown = ", ".join(json.dumps(name[:40], ensure_ascii=False) for name in names[:5])
-    near = next((match[0] for name in names if (match := get_close_matches(name.lower(), FIELDS, 1))), None)
-    hint = f'Did you mean "{near}"?' if near else "Remove it."
-    message = f"unknown {what}{'s' * (len(names) > 1)} {shown}."
-    return Problem(message, path, line, repair=f"{hint} Known: {', '.join(FIELDS)}.")
+def _unknown(path: str, line: int, names: Sequence[str], what: str, present: Iterable[str]) -> Problem:
+    """Names that are no field, the first 5, each with the one it may mean of those that are not `present`."""
+    free = [field for field in FIELDS if field not in present]
+    meant: dict[str, str] = {}
+    for name in names[:5]:
+        plain = name.lower().replace(" ", "_")
+        near = [
+            field for field in (MEANT.get(plain, ""), *get_close_matches(plain, free, 1)) if field in free
+        ]
+        if near:
+            meant[name] = near[0]
+            free.remove(near[0])
+    several = len(names) > 1
+    pairs = [f'"{field}"' + f" for {_quoted(name)}" * several for name, field in meant.items()]
+    hints = [f"Did you mean {', '.join(pairs)}?"] if pairs else []
+    if len(pairs) < len(names):
+        hints.append("Remove the others." if pairs else "Remove them." if several else "Remove it.")
+    message = f"unknown {what}{'s' * several} {', '.join(map(_quoted, names[:5]))}."
+    return Problem(message, path, line, repair=f"{' '.join(hints)} Known: {', '.join(FIELDS)}.")
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name[:40], ensure_ascii=False)
+
+
+def _and(names: Sequence[str]) -> str:
+    """Names as all of them: `"a", "b" and "c"`."""
+    *most, last = map(json.dumps, names)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _csv_row(path: str, line: int, header: Sequence[str], cells: Sequence[str], delimiter: str) -> _Row:
@@ -271,7 +301,7 @@ def _csv_row(path: str, line: int, header: Sequence[str], cells: Sequence[str], 
     tags = fields.get("tags", "").strip()
     if tags and not tags.startswith("["):
         fields["tags"] = [tag.strip() for tag in tags.split(";") if tag.strip()]
-    for name in ("contexts", "tags"):
+    for name in LISTS:
         if isinstance(fields.get(name), str):
             with suppress(RefusedError):  # text is no list, which is said of both formats alike
                 fields[name] = parse_json(fields[name])
@@ -287,20 +317,15 @@ def _take(
     """Add one row to the texts; raises _WrongError."""
     fields = row.fields
     if missing := [name for name in REQUIRED if name not in fields]:
-        raise _WrongError(
-            f"{' and '.join(map(json.dumps, missing))} {'is' if len(missing) == 1 else 'are'} empty."
-        )
+        raise _WrongError(f"{_and(missing)} {'is' if len(missing) == 1 else 'are'} empty.")
     metric = _metric(fields["metric"], metrics, known_as)
     sample = _sample(fields)
     if lacks := sample.lacks(metric.requires):
-        if not {*lacks} <= {*FIELDS}:
-            raise _WrongError(
-                f"{metric.name} looks at {lacks[-1]}, which labels do not have.", "Remove these."
-            )
-        raise _WrongError(f'{metric.name} needs "{lacks[0]}", and the row has none.')
+        raise _WrongError(f"{metric.name} needs {_and(lacks)}, and the row has none.")
     grade = _grade(fields["grade"], metric)
     rater = as_text(fields.get("rater", ""))
-    key = canonical([sample.input, sample.output, sample.expected, sample.contexts])
+    calls = [fields.get(name) for name in ("tool_calls", "expected_tools")]
+    key = canonical([sample.input, sample.output, sample.expected, sample.contexts, *calls])
     name = as_text(fields.get("id", ""))
     rated = texts.setdefault(metric.name, {}).setdefault(key, _Rated(row.line, sample, name))
     if rater in rated.grades:
@@ -331,6 +356,8 @@ def _sample(fields: Mapping[str, Any]) -> Sample:
         expected=as_text(fields["expected"]) if "expected" in fields else None,
         contexts=contexts,
         reference_contexts=contexts,
+        tool_calls=_calls(fields, "tool_calls"),
+        expected_tools=_calls(fields, "expected_tools"),
     )
 
 
@@ -339,6 +366,14 @@ def _texts(fields: Mapping[str, Any], name: str) -> list[str] | None:
     if value is not None and (not isinstance(value, list) or not all(isinstance(one, str) for one in value)):
         raise _WrongError(f'"{name}" is no list of texts.', 'Write it as JSON: ["one", "two"].')
     return value
+
+
+def _calls(fields: Mapping[str, Any], name: str) -> list[ToolCall] | None:
+    try:
+        return parse_tool_calls(fields.get(name))
+    except MalformedError:
+        repair = 'Write it as JSON: [{"name": "search", "arguments": {"city": "Oslo"}}], or ["search"].'
+        raise _WrongError(f'"{name}" is no list of tool calls.', repair) from None
 
 
 def _grade(value: Any, metric: Metric) -> float:

@@ -12,8 +12,9 @@ from gatehouse.agent.definition import JudgeSetting
 from gatehouse.errors import UserError
 from gatehouse.evals.judges import calibration
 from gatehouse.evals.judges.base import Sample
-from gatehouse.evals.judges.calibration import Calibration, read_calibration, status, write_calibration
+from gatehouse.evals.judges.calibration import Calibration, last_day, read_calibration, write_calibration
 from gatehouse.evals.judges.labels import Labelled, Labels
+from gatehouse.evals.judges.standing import corrected_rate, status
 from gatehouse.evals.metrics import Gate
 from gatehouse.evals.metrics.base import Metric
 
@@ -76,9 +77,9 @@ def test_a_mean_of_judges_counts_as_its_nearest_grade() -> None:
     found = calibrated([(4.0, 3.7), (4.0, 3.7), (2.0, 2.0)])
     assert found.pairs == ((2.0, 2.0, 1), (4.0, 3.7, 2))
     assert found.kappa == pytest.approx(1.0)
-    rate = calibration.corrected_rate(found, gate_of().holds, [True] * 10)
-    assert rate is not None
-    assert rate[0] == 1.0  # two texts that people pass and the judge, at 3.7, does not
+    rate = corrected_rate(found, gate_of().holds, [True] * 2 + [False] * 8)
+    assert not isinstance(rate, str)
+    assert rate[0] == pytest.approx(0.2 + 2 / 3)  # two texts that people pass and the judge, at 3.7, does not
 
 
 def test_any_number_is_held_to_the_threshold() -> None:
@@ -189,6 +190,7 @@ def test_other_entries_are_kept(tmp_path: Path) -> None:
     assert again is not None
     assert again.date == "2026-12-01"
     assert read_calibration(tmp_path, "helpfulness", "sha256:other") is not None
+    assert last_day(tmp_path, "helpfulness") == "2026-12-01"
     after = (tmp_path / "evals/calibration/helpfulness.json").read_text().splitlines()
     new = {'    "sha256:other": {', '      "date": "2026-12-01",', "    },"}
     assert set(after) - set(before.splitlines()) == new
@@ -267,6 +269,7 @@ def test_an_entry_that_contradicts_itself_is_refused(
 def test_no_file_no_calibration(tmp_path: Path) -> None:
     """Where nothing was calibrated there is nothing, and a name that is no file's is refused."""
     assert read_calibration(tmp_path, "helpfulness", "sha256:k") is None
+    assert last_day(tmp_path, "helpfulness") is None
     for name in ("../../etc/passwd", "a/b", "", ".hidden"):
         with pytest.raises(UserError, match="not usable for a file"):
             read_calibration(tmp_path, name, "sha256:k")
@@ -280,43 +283,3 @@ def test_a_link_out_of_the_repository_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="out of the repository"):
         write_calibration(tmp_path / "repository", calibrated(PAIRS))
     assert list((tmp_path / "elsewhere").iterdir()) == []
-
-
-def test_status_in_words() -> None:
-    """With kappa, interval and number of labels; without a calibration a minimum is not met."""
-    found = calibrated(PAIRS)
-    assert status(found, None).reason.startswith("calibrated: kappa 0.91 [0.")
-    assert status(found, None).reason.endswith(", 20 labels")
-    below = status(found, 0.95)
-    assert (below.calibrated, below.passed) == (True, False)
-    assert below.reason == "kappa 0.91 is below the minimum 0.95, 20 labels"
-    none = status(None, None)
-    assert (none.calibrated, none.passed, none.reason) == (
-        False,
-        True,
-        "not calibrated for this metric and judge",
-    )
-    assert not status(None, 0.6).passed
-    alike = status(calibrated([(4.0, 4.0)] * 3), 0.6)
-    assert (alike.calibrated, alike.passed) == (True, False)
-    assert "one and the same grade only, 3 labels" in alike.reason
-
-
-def test_nothing_decided_is_not_calibrated() -> None:
-    """A judge that is undecided on every text is not calibrated, and corrects nothing."""
-    found = calibrated([(4.0, None)])
-    assert (status(found, None).calibrated, found.kappa) == (False, None)
-    assert calibration.corrected_rate(found, gate_of().holds, [True]) is None
-    calibration.pretty(calibration.to_json(found))
-
-
-def test_corrected_rate_holds_both_sides_to_the_threshold() -> None:
-    """At a threshold of 3, a judge that gives 3 where people give 2 passes 4 of 20 texts too many."""
-    found = calibrated(PAIRS)
-    rate = calibration.corrected_rate(found, gate_of(threshold=3.0).holds, [True] * 80 + [False] * 20)
-    assert rate is not None
-    assert rate[0] == pytest.approx(0.8 - 0.2)
-    assert rate[1][0] < rate[0] < rate[1][1]
-    at_four = calibration.corrected_rate(found, gate_of(threshold=4.0).holds, [True] * 80 + [False] * 20)
-    assert at_four is not None
-    assert at_four[0] == pytest.approx(0.8)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gatehouse.agent.protocol import ToolCall
 from gatehouse.errors import UserError
 from gatehouse.evals.judges.labels import Labels, read_labels, snapped, together
 from gatehouse.evals.metrics.base import Metric
@@ -19,7 +20,7 @@ HELPFULNESS = Metric("helpfulness", "quality", "", low=1, high=5, step=1)
 FAITHFULNESS = Metric("faithfulness", "quality", "", requires=("contexts",))
 HALLUCINATION = Metric("hallucination", "quality", "", direction="lower")
 CORRECTNESS = Metric("correctness", "quality", "", requires=("expected",))
-TOOLS = Metric("tool_correctness", "quality", "", requires=("tool_calls",))
+TOOLS = Metric("tool_correctness", "quality", "", requires=("tool_calls", "expected_tools"))
 METRICS = {m.name: m for m in (HELPFULNESS, FAITHFULNESS, HALLUCINATION, CORRECTNESS, TOOLS)}
 
 
@@ -74,6 +75,53 @@ def test_every_field_is_read_alike_from_both_formats(tmp_path: Path) -> None:
     assert one[0].sample.reference_contexts == ["one", "two"]
 
 
+def test_tool_calls_are_read_alike_from_both_formats(tmp_path: Path) -> None:
+    """Calls that were made and calls that were expected, objects or names; other calls are another text."""
+    csv = (
+        "metric,input,output,grade,tool_calls,expected_tools\n"
+        'tool_correctness,q,a,pass,"[{""name"": ""find"", ""arguments"": {""id"": 1}}]","[""find""]"\n'
+        'tool_correctness,q,a,fail,[],"[""find""]"\n'
+    )
+    given = row(metric="tool_correctness", grade="pass", expected_tools=["find"])
+    called = given | {"tool_calls": [{"name": "find", "arguments": {"id": 1}}]}
+    silent = given | {"tool_calls": [], "grade": "fail"}
+    one = read(tmp_path, csv).texts["tool_correctness"]
+    two = read(tmp_path, jsonl(called, silent), "labels.jsonl").texts["tool_correctness"]
+    assert [text.sample for text in one] == [text.sample for text in two]
+    assert one[0].sample.tool_calls == [ToolCall("find", {"id": 1})]
+    assert one[0].sample.expected_tools == [ToolCall("find")]
+    assert (one[1].sample.tool_calls, one[1].grade) == ([], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (
+            "question,answer,score,reference",
+            '"input" for "question", "output" for "answer", "grade" for "score", "expected" for "reference"?',
+        ),
+        (
+            "Question;Response;Rating",
+            '"input" for "Question", "output" for "Response", "grade" for "Rating"?',
+        ),
+        (
+            "metric,prompt,completion,label",
+            '"input" for "prompt", "output" for "completion", "grade" for "label"?',
+        ),
+        (
+            "metric,input,ouput,ground truth,x",
+            '"output" for "ouput", "expected" for "ground truth"? Remove the others.',
+        ),
+        ("metric,input,output,answer,grade", 'unknown column "answer".\nRemove it.'),
+        ("metric,question,prompt,output,grade", '"input" for "question"? Remove the others.'),
+        ("metric,input,output,grade,x,y", 'unknown columns "x", "y".\nRemove them.'),
+    ],
+)
+def test_wrong_columns_are_each_told_the_right_one(tmp_path: Path, header: str, said: str) -> None:
+    """Names of other tools and typing errors are each told the field they mean, never one that is there."""
+    assert said in "\n".join(refused(tmp_path, header + "\n"))
+
+
 def test_the_documents_example_is_read(tmp_path: Path) -> None:
     """The table of labels in the how-to is one: two texts, one of them by two raters."""
     lines = (ROOT / "docs/how-to/calibrate.md").read_text().splitlines()
@@ -118,7 +166,7 @@ def test_every_bad_row_is_said_at_once(tmp_path: Path) -> None:
             {"metric": "helpfulness", "input": "q", "output": "b"},
             row(metric="faithfulness", grade="pass"),
             row(contexts="not a list"),
-            row(gradee=4),
+            {"metric": "helpfulness", "input": "q", "output": "a", "gradee": 4},
             row(output="ok"),
         )
         + "{\n[]\n",
@@ -152,7 +200,8 @@ def test_the_first_twenty_faults_are_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", 'no column "metric" or "input" or "output" or "grade"'),
+        ("", 'no columns "metric", "input", "output" and "grade".'),
+        ("metric,input,output\n", 'no column "grade".'),
         ("metric,input,output,grade\n", "there are no labels in it."),
         ("metric,input,ouput,grade\nx,x,x,1\n", 'unknown column "ouput".\nDid you mean "output"?'),
         ("metric,input,output,grade,grade\n", 'column "grade" is there twice.'),
@@ -166,7 +215,11 @@ def test_the_first_twenty_faults_are_shown(tmp_path: Path) -> None:
         ("metric,input,output,grade,contexts\nfaithfulness,q,a,1.1,[]\n", 'needs "contexts"'),
         ('metric,input,output,grade,contexts\nfaithfulness,q,a,2,"[""c""]"\n', "a number from 0 to 1"),
         ("metric,input,output,grade\nhallucination,q,a,0\n", "Write pass or fail."),
-        ("metric,input,output,grade\ntool_correctness,q,a,1\n", "which labels do not have"),
+        (
+            "metric,input,output,grade\ntool_correctness,q,a,1\n",
+            'needs "tool_calls" and "expected_tools", and',
+        ),
+        ("metric,input,output,grade,tool_calls\nhelpfulness,q,a,4,search\n", '"tool_calls" is no list of'),
         ("metric,input,output,grade,contexts\nhelpfulness,q,a,4,some text\n", '"contexts" is no list'),
         ("metric,input,output,grade\nhelpfulness,caf\xe9,a,4\n".encode("latin-1"), "CSV UTF-8"),
         ("metric,input,output,grade\n".encode("utf-16"), "CSV UTF-8"),
