@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,6 +161,43 @@ def test_the_agent_never_sees_the_judges_key(tmp_path: Path, model: StandInModel
     assert any(path.name == "runs.jsonl" and path.stat().st_size for path in files)
     assert not [path for path in files if key.encode() in path.read_bytes()]
     assert "GATEHOUSE_JUDGE_KEY" not in (folder / ".gatehouse/echo/runs.jsonl").read_text()
+
+
+def test_a_dead_judge_is_told_with_its_address(tmp_path: Path) -> None:
+    """Where nobody listens, the verdict says who was to be asked, where, and what names another address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+    folder = project(tmp_path, judge="ollama:llama3.1:70b", metrics={"helpfulness": 4})
+    environment = {"OLLAMA_BASE_URL": url, "NO_PROXY": "127.0.0.1", "GATEHOUSE_JUDGE_KEY": "judge-key-01234"}
+    done = gatehouse(folder, "eval-gate", env=environment)
+    assert done.code == Exit.UNSCORED
+    (row,) = read(folder / ".gatehouse/echo/eval.json")["metrics"]
+    assert (
+        f"the judge's provider ollama cannot be reached at {url} (connection refused). Is it running? "
+        "GATEHOUSE_JUDGE_BASE_URL or OLLAMA_BASE_URL names another address."
+    ) in row["reason"]
+    assert "ClientConnectorError" not in done.out + done.err
+    assert "judge-key-01234" not in done.out + done.err
+
+
+def test_a_misnamed_judge_is_told_by_its_line_or_option(tmp_path: Path) -> None:
+    """Before anything is run, with the whole name that was probably meant."""
+    folder = project(tmp_path, judge="llama3.1:70b", metrics={"helpfulness": 4})
+    done = gatehouse(folder, "eval-gate")
+    assert done.code == Exit.INVALID
+    assert 'agents/echo.yaml:12: unknown model provider "llama3.1".' in done.err
+    assert 'A judge is PROVIDER:MODEL. Did you mean "ollama:llama3.1:70b"?' in done.err
+    done = gatehouse(folder, "score", "--judge", "gpt-4o")
+    assert "--judge: 'gpt-4o' names no model." in done.err
+
+
+def test_an_unpinned_judge_is_in_the_verdict(tmp_path: Path, model: StandInModel) -> None:
+    """Once, beside what else is to be said of the agent."""
+    folder = project(tmp_path, judge="ollama:llama3.1", metrics={"helpfulness": 1})
+    done = gatehouse(folder, "eval-gate", env=told(model))
+    assert (done.out + done.err).count('judge "ollama:llama3.1" names no fixed model') == 1
+    warnings = read(folder / ".gatehouse/echo/eval.json")["warnings"]
+    assert sum('judge "ollama:llama3.1" names no fixed model' in warning for warning in warnings) == 1
 
 
 def test_a_judge_that_is_the_agents_own_model_is_warned_about(tmp_path: Path, model: StandInModel) -> None:

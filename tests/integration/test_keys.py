@@ -76,6 +76,26 @@ def test_another_provider_s_key_is_hidden_too(tmp_path: Path) -> None:
         assert KEY not in file.read_text(), file
 
 
+@pytest.mark.parametrize(
+    "held", [KEY, f"openai=sk-of-the-judge\nanthropic={KEY}\n", f"anthropic={KEY}", f"half-a-key\n{KEY}"]
+)
+def test_every_key_of_the_judges_is_hidden(tmp_path: Path, held: str) -> None:
+    """However many the variable holds, and in a form that is refused too: what the agent got is cut out."""
+    (tmp_path / "leaky.py").write_text(f"def answer(q): return 'I found {KEY}'\n")
+    done = gate(tmp_path, AGENT, environment={"GATEHOUSE_JUDGE_KEY": held}, key="")
+    assert done.returncode == 1
+    assert "I found ***" in (tmp_path / ".gatehouse/leaky/runs.jsonl").read_text()
+    for file in (tmp_path / ".gatehouse/leaky").glob("*.json*"):
+        assert KEY not in file.read_text(), file
+
+
+def test_a_key_that_begins_another_is_not_cut_out_of_it(tmp_path: Path) -> None:
+    """The longer one is hidden whole."""
+    (tmp_path / "leaky.py").write_text(f"def answer(q): return 'I found {KEY}-and-more'\n")
+    gate(tmp_path, AGENT, environment={"ANTHROPIC_API_KEY": KEY + "-and-more"})
+    assert 'I found ***"' in (tmp_path / ".gatehouse/leaky/runs.jsonl").read_text()
+
+
 def test_a_short_value_is_no_key(tmp_path: Path) -> None:
     """A placeholder of a few letters does not take them out of every answer."""
     (tmp_path / "leaky.py").write_text("def answer(q): return 'yes'\n")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MODEL_KEY = "GATEHOUSE_MODEL_KEY"
 """Wins over every provider's own variable."""
+SHORTEST_KEY = 8
+"""Characters of a key that is looked for in texts, to hide it: a self-hosted model's may be any word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +107,16 @@ PROVIDERS = {
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to ask, and as whom; `key` is None where none is needed."""
+    """Where to ask, and as whom; `key` is None where none is needed.
+
+    `whose` provider it is and which `sources` its address may come from are words for messages.
+    """
 
     provider: Provider
     base_url: str
     key: str | None = field(default=None, repr=False)
+    whose: str = field(default="model's", compare=False)
+    sources: str = field(default="", compare=False)
 
     def headers(self) -> dict[str, str]:
         """What a request carries to be let in."""
@@ -117,6 +124,13 @@ class Endpoint:
             return {}
         header = self.provider.key_header
         return {header: f"Bearer {self.key}" if header == "Authorization" else self.key}
+
+    def unreachable(self, why: str) -> str:
+        """That nobody answers there, with what to do about it."""
+        asked = "Is it running?" if self.provider.self_hosted or _is_loopback(self.base_url) else ""
+        other = f"{self.sources[0].upper()}{self.sources[1:]} names another address." if self.sources else ""
+        said = f"the {self.whose} provider {self.provider.name} cannot be reached at {self.base_url} ({why})."
+        return " ".join(filter(None, (said, asked, other)))
 
 
 def find_provider(name: str) -> Provider:
@@ -146,8 +160,8 @@ def resolve(
     url_variables = [v for v in (base_url_variable, provider.base_url_variable) if v]
     key_variables = [v for v in (key_variable, provider.key_variable) if v]
     # A judge's address never comes from the agent file: only what is not a judge's is told to write it there.
-    place = "" if key_variable != MODEL_KEY else "the agent file's model.base_url"
-    sources = " or ".join(filter(None, (place, *url_variables)))
+    agent = key_variable == MODEL_KEY
+    sources = " or ".join(["the agent file's model.base_url"] * agent + url_variables)
     url = base_url or _first(environ, url_variables) or provider.base_url
     if not url:
         raise UserError(Problem(f'provider "{name}" has no address of its own.', repair=f"Give {sources}."))
@@ -161,7 +175,7 @@ def resolve(
         raise InfrastructureError(
             f"No key for {name}: set {' or '.join(key_variables)}. Nothing was measured."
         )
-    return Endpoint(provider, url, key)
+    return Endpoint(provider, url, key, "model's" if agent else "judge's", sources)
 
 
 def _first(environ: Mapping[str, str], variables: list[str]) -> str:
@@ -174,13 +188,16 @@ def _checked(url: str, provider: Provider, sources: str) -> str:
     try:
         parts = urlsplit(url)
         usable = (
-            parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and "@" not in parts.netloc  # a password in it would show in every message
+            and (parts.port is None or parts.port > 0)
         )
     except ValueError:
         usable = False
     shown = "" if "@" in url else f": {url[:200]!r}"  # what may hold a password is not shown
-    # A password in it would show in every message, a query would be cut off by the path we add.
-    if not usable or parts.username or parts.query or parts.fragment or not url.isprintable() or " " in url:
+    # A query would be cut off by the path we add.
+    if not usable or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise UserError(
             Problem(
                 f"the base URL of {provider.name} cannot be used{shown}.",

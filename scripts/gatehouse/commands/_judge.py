@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gatehouse.agent.providers import SHORTEST_KEY
 from gatehouse.cli import Lines
 from gatehouse.errors import Problem, UserError
 from gatehouse.evals.results import OUT
+from gatehouse.github.escape import command
 from gatehouse.github.runner import annotate, in_actions
 
 if TYPE_CHECKING:
@@ -52,8 +54,11 @@ def agent_with_judge(agent: Agent, judge: tuple[str, ...], embeddings: str | Non
 
 
 def with_models(agent: Agent, gates: list[Gate]) -> list[Gate]:
-    """The gates, each knowing the models that it asks; raises UserError where one is missing or misnamed."""
-    from gatehouse.evals.judges.model import embeddings_of, parse_model  # noqa: PLC0415 beside its one use
+    """The gates, each knowing the models that it asks; raises UserError where one is missing or misnamed.
+
+    A judge whose name pins no weights joins the agent's warnings, or is such a fault, as the agent file says.
+    """
+    from gatehouse.evals.judges.model import embeddings_of  # noqa: PLC0415 beside its one use
 
     setting, problems = agent.evals.judge, list[Problem | str]()
     judged = [gate for gate in gates if "judge" in gate.metric.models]
@@ -66,11 +71,9 @@ def with_models(agent: Agent, gates: list[Gate]) -> list[Gate]:
                 repair="Write evals: {judge: PROVIDER:MODEL}, or give --judge PROVIDER:MODEL.",
             )
         )
-    for name in (*setting.models, *([agent.evals.embeddings] if agent.evals.embeddings else [])):
-        try:
-            parse_model(name)
-        except UserError as error:
-            problems += error.problems
+    problems += _misnamed(agent)
+    if judged and not problems:
+        problems += _unpinned(agent)
     embeddings = None if problems else embeddings_of(setting, agent.evals.embeddings)
     if embedded and not problems and not embeddings:
         problems.append(
@@ -83,6 +86,55 @@ def with_models(agent: Agent, gates: list[Gate]) -> list[Gate]:
     if problems:
         raise UserError(*problems)
     return [replace(gate, embeddings=embeddings) for gate in gates]
+
+
+def _misnamed(agent: Agent) -> Iterator[Problem]:
+    """Judges and embeddings models that are not PROVIDER:MODEL of a known provider, where they are named."""
+    from gatehouse.evals.judges.model import parse_model  # noqa: PLC0415 beside its one use
+
+    named = [("judge", name, "A judge") for name in agent.evals.judge.models]
+    if agent.evals.embeddings:
+        named.append(("embeddings", agent.evals.embeddings, "A model of embeddings"))
+    for key, name, what in named:
+        try:
+            parse_model(name, what)
+        except UserError as error:
+            yield from (_where(agent, key, name, fault.message, fault.repair) for fault in error.problems)
+
+
+def _unpinned(agent: Agent) -> list[Problem]:
+    """Judges that their provider may change unseen, where the agent file calls that an error.
+
+    Where it is a warning, that is given here, once, and joins those of the agent.
+    """
+    from gatehouse.evals.judges.model import unpinned  # noqa: PLC0415 beside its one use
+
+    policy = agent.evals.unpinned_model
+    names = unpinned(agent.evals.judge.models) if policy != "allow" else []
+    message = 'judge "{}" names no fixed model: it has no date, version, tag or digest.'
+    repair = "Its provider may change it unseen, and every grade with it: pin it, or set "
+    repair += "`evals.unpinned_model: allow`."
+    found = [_where(agent, "judge", name, message.format(name), repair) for name in names]
+    if policy == "error":
+        return found
+    for warning in found:
+        if warning not in agent.warnings:
+            agent.warnings.append(warning)
+            annotate("warning", warning.message, file=warning.path, line=warning.line)
+    return []
+
+
+def _where(agent: Agent, key: str, name: str, message: str, repair: str) -> Problem:
+    """The fault of a model at the value of `evals.KEY` that names it, else of the option of that name."""
+    value: Any = agent.source.data["agent"].get("evals", {}).get(key)
+    keys: tuple[str | int, ...] = ("evals", key)
+    if isinstance(value, dict):
+        value, keys = value["model"], (*keys, "model")
+    if isinstance(value, list) and name in value:
+        value, keys = name, (*keys, value.index(name))
+    if value == name:
+        return agent.problem(*keys, message=message, repair=repair, value=True)
+    return Problem(f"--{key}: {message}", repair=repair)
 
 
 def _metrics(gates: list[Gate]) -> str:
@@ -107,7 +159,11 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
     from gatehouse.costs.prices import price  # noqa: PLC0415 only where there is something to judge
     from gatehouse.evals.judges.bench import Bench  # noqa: PLC0415 as above
     from gatehouse.evals.judges.cache import JudgementCache  # noqa: PLC0415 as above
-    from gatehouse.evals.judges.model import resolve_models, self_preference  # noqa: PLC0415 as above
+    from gatehouse.evals.judges.model import (  # noqa: PLC0415 as above
+        JUDGE_KEY,
+        resolve_models,
+        self_preference,
+    )
 
     if missing := missing_extras(asked):
         names = ", ".join(missing)
@@ -118,15 +174,28 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
     setting = agent.evals.judge
     if any("judge" in gate.metric.models for gate in asked) and (doubt := self_preference(agent)):
         annotate("warning", doubt)
+    _mask(os.environ.get(JUDGE_KEY, ""))
     needs = {model for gate in asked for model in gate.metric.models}
     models = resolve_models(setting, agent.evals.embeddings, needs=needs, environ=os.environ)
     bench = Bench(models, setting, price=lambda usage: price(usage, agent)[0], cache=None)
     asked_models = [*models.judges, *([models.embeddings] if models.embeddings else [])]
-    secret = next((model.endpoint.key for model in asked_models if model.endpoint.key), None)
-    # On a runner other jobs may have written it: there only a signed judgement is one.
+    keys = [os.environ.get(JUDGE_KEY, "").strip(), *(model.endpoint.key for model in asked_models)]
+    # On a runner other jobs may have written it: there only a signed judgement is one. Elsewhere it is the
+    # user's own, and stays so whatever key they have today.
+    secret = next(filter(None, keys), None) if in_actions() else None
     folder = Path(os.environ.get(CACHE) or out or OUT)
     bench.cache = JudgementCache(folder / JUDGEMENTS, secret, trusted=not in_actions())
     return bench
+
+
+def _mask(secret: str) -> None:
+    """Let the runner hide each of several keys: of the secret that holds them it knows the lines only."""
+    from gatehouse.evals.judges.model import keys_in  # noqa: PLC0415 beside its one use
+
+    lines = {line.strip() for line in secret.splitlines()}
+    for key in keys_in(secret):
+        if in_actions() and key not in lines and len(key) >= SHORTEST_KEY:
+            print(command("add-mask", key), flush=True)  # noqa: T201 a workflow command
 
 
 def missing_extras(gates: list[Gate]) -> list[str]:

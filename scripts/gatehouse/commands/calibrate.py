@@ -126,7 +126,7 @@ def _ask(bench: Bench, gates: Sequence[Gate], labels: Labels, repeat: int) -> li
 
     texts = [_Asked(gate, text) for gate in gates for text in labels.texts[gate.metric.name]]
     todo = [one for one in texts if one.text.grade is not None]
-    progress = Progress(sys.stderr, what="labels judged")
+    progress = Progress(sys.stderr, what="labels judged", bad="unscored")
     done = 0
 
     async def ask(court: Court, one: _Asked) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gatehouse.agent.protocol import RunInfo
-from gatehouse.agent.providers import MODEL_KEY, PROVIDERS, find_provider, resolve
+from gatehouse.agent.providers import MODEL_KEY, PROVIDERS, SHORTEST_KEY, find_provider, resolve
 from gatehouse.commands._shared import (
     agent_option,
     dataset_option,
@@ -24,7 +24,7 @@ from gatehouse.commands._shared import (
     subject_of,
 )
 from gatehouse.errors import Exit, InfrastructureError, State, UserError
-from gatehouse.evals.judges.model import JUDGE_KEY
+from gatehouse.evals.judges.model import JUDGE_KEY, keys_in
 from gatehouse.evals.results import MAX_REPEATS, Subject
 from gatehouse.evals.run_files import RunFiles, drop_verdicts, locked, writing
 from gatehouse.github.runner import in_actions, say, set_outputs
@@ -143,11 +143,11 @@ SHOWN_LOG = 4000
 def keys_of(environ: Mapping[str, str]) -> list[str]:
     """The keys of models that the agent may have: artifacts and comments are masked by nobody.
 
-    Shorter than eight characters is no key, and would be found in any text.
+    Longest first: one may begin another. What is shorter than a key would be found in any text.
     """
-    names = [MODEL_KEY, JUDGE_KEY, *(provider.key_variable for provider in PROVIDERS.values())]
-    keys = {environ.get(name, "").strip() for name in names}
-    return sorted(key for key in keys if len(key) >= 8)  # noqa: PLR2004
+    names = [MODEL_KEY, *(provider.key_variable for provider in PROVIDERS.values())]
+    keys = {*(environ.get(name, "").strip() for name in names), *keys_in(environ.get(JUDGE_KEY, ""))}
+    return sorted((key for key in keys if len(key) >= SHORTEST_KEY), key=len, reverse=True)
 
 
 def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None) -> Target:

@@ -163,7 +163,8 @@ def _annotate(cards: list[Card]) -> None:
     """The failing cases at their lines of the golden set; where the gate passes all the same, as warnings."""
     failing = [(card, case) for card in cards for case in (card.eval or {}).get("failing_cases", [])]
     for card, case in failing[:ANNOTATED]:
-        why = "; ".join(f"{name}: {reason}" for name, reason in reasons(card.eval or {"metrics": []}, case).items())
+        told = reasons(card.eval or {"metrics": []}, case)
+        why = "; ".join(f"{name}: {reason}" for name, reason in told.items())
         if case["got"] is not None:
             why += f"\ngot {case['got'][:300]}"
         annotate(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import heappop, heappush
@@ -15,6 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from gatehouse.agent.providers import SHORTEST_KEY
 from gatehouse.evals.completion import RefusedError, parse_error
 from gatehouse.evals.throttle import Breaker, DeadError, Throttle, pause_of
 from gatehouse.github.escape import plain
@@ -149,7 +153,7 @@ class Client:
     def safe(self, message: str) -> str:
         """Without the key, which some providers repeat, and without anything that moves a cursor or hides."""
         message = plain(message)
-        if self.endpoint.key:
+        if self.endpoint.key and len(self.endpoint.key) >= SHORTEST_KEY:
             message = message.replace(self.endpoint.key, "***")
         return plain(message, MESSAGE)
 
@@ -238,11 +242,12 @@ class Client:
             async with self._session.post(url, json=request, allow_redirects=False) as response:
                 status, body = response.status, await self._read(response)
                 retry_after = response.headers.get("Retry-After")
+        except (aiohttp.ClientConnectorError, TimeoutError) as error:
+            # The timeout is ours for the connection; the call's deadline arrives as a cancellation.
+            unreachable = self.endpoint.unreachable(_why_not_connected(error))
+            raise TransportError("connection", self.safe(unreachable)) from None
         except aiohttp.ClientError as error:
             raise TransportError("connection", self.safe(f"{type(error).__name__}: {error}")) from None
-        except TimeoutError:
-            # Ours for the connection; the call's deadline arrives as a cancellation.
-            raise TransportError("connection", f"no connection within {CONNECT_S:g} s") from None
         if status == 200:  # noqa: PLR2004
             return body
         refused = parse_error(status, body)
@@ -264,6 +269,23 @@ class Client:
             if response.status == 200:  # noqa: PLR2004 what is left of an error still says which
                 raise RefusedError("connection", self.safe(f"the reply broke off: {error}")) from None
         return bytes(body)
+
+
+def _why_not_connected(error: aiohttp.ClientConnectorError | TimeoutError) -> str:
+    """In the system's own words, without addresses: a proxy's may hold a password."""
+    if isinstance(error, TimeoutError):
+        return f"no connection within {CONNECT_S:g} s"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is refused: {error.certificate_error}"
+    cause = error.os_error
+    if isinstance(cause, ssl.SSLError):
+        why = (cause.reason or "no TLS").replace("_", " ").lower()
+    elif cause.errno and not isinstance(cause, socket.gaierror):
+        why = os.strerror(cause.errno)
+    else:
+        why = cause.strerror or "no connection"
+    why = why[0].lower() + why[1:]
+    return f"the proxy: {why}" if isinstance(error, aiohttp.ClientProxyConnectionError) else why
 
 
 def proxy_of(url: str) -> str | None:

@@ -14,25 +14,33 @@ REDRAW_EVERY_S = 0.1
 
 
 class Progress:
-    """Reports to `stream`: the first and the last state always, those between at most every few seconds."""
+    """Reports to `stream`: the first and the last state always, those between at most every few seconds.
+
+    `what` is counted, and `bad` says what those are that cannot be used.
+    """
 
     def __init__(
-        self, stream: TextIO, clock: Callable[[], float] = monotonic, *, what: str = "answers"
+        self,
+        stream: TextIO,
+        clock: Callable[[], float] = monotonic,
+        *,
+        what: str = "answers",
+        bad: str = "faults",
     ) -> None:
-        self.stream, self.what = stream, what
+        self.stream, self.what, self.bad = stream, what, bad
         self.clock = clock
         self.terminal = stream.isatty() and not os.environ.get("CI")  # a runner may fake a terminal
         self.every = REDRAW_EVERY_S if self.terminal else LINE_EVERY_S
         self.started = clock()
         self.shown_at = float("-inf")
 
-    def update(self, done: int, total: int, faults: int, *, last: bool = False) -> None:
-        """Show that `done` of `total` are there, `faults` of them unusable, if it is time to."""
+    def update(self, done: int, total: int, bad: int, *, last: bool = False) -> None:
+        """Show that `done` of `total` are there, `bad` of them unusable, if it is time to."""
         now = self.clock()
         if now - self.shown_at < self.every and not last:
             return
         self.shown_at = now
-        text = f"{done} of {total} {self.what}, {faults} faults, {now - self.started:.0f} s"
+        text = f"{done} of {total} {self.what}, {bad} {self.bad}, {now - self.started:.0f} s"
         if self.terminal:
             self.stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
         else:

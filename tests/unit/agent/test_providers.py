@@ -70,6 +70,7 @@ def test_a_self_hosted_or_local_model_needs_no_key(name: str, url: str | None) -
         ("openai", "api.openai.com/v1", "cannot be used"),
         ("openai", "file:///etc/passwd", "cannot be used"),
         ("openai", "https://user:pw@host/v1", "cannot be used"),
+        ("openai", "https://:pw@host/v1", "cannot be used"),
         ("openai", "https://host/v1?x=1", "cannot be used"),
         ("openai", "https://host:99999/v1", "cannot be used"),
         ("openai", "https://ho st/v1", "cannot be used"),
@@ -101,6 +102,20 @@ def test_another_use_has_a_key_and_an_address_of_its_own() -> None:
         resolve("vllm", None, {"MY_URL": "h"}, key_variable="MY_KEY", base_url_variable="MY_URL")
     with pytest.raises(UserError, match=r"Give the agent file's model\.base_url or VLLM_BASE_URL\."):
         resolve("vllm", None, {})
+
+
+def test_where_nobody_answers_is_said_with_what_to_do() -> None:
+    """Whose provider, where, what names another address; and of a server of the user's, if it runs."""
+    judge = resolve("ollama", None, {}, key_variable="MY_KEY", base_url_variable="MY_URL")
+    assert judge.unreachable("connection refused") == (
+        "the judge's provider ollama cannot be reached at http://127.0.0.1:11434/v1 (connection refused). "
+        "Is it running? MY_URL or OLLAMA_BASE_URL names another address."
+    )
+    agent = resolve("openai", None, {"OPENAI_API_KEY": "k"})
+    assert agent.unreachable("no route") == (
+        "the model's provider openai cannot be reached at https://api.openai.com/v1 (no route). "
+        "The agent file's model.base_url or OPENAI_BASE_URL names another address."
+    )
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS.keys())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -359,7 +360,32 @@ def test_a_closed_port_is_given_up() -> None:
     faults = [error for error in results if isinstance(error, TransportError)]
     assert 5 <= len(faults) <= 6
     assert {fault.kind for fault in faults} == {"connection"}
+    assert "cannot be reached at http://127.0.0.1:" in faults[0].message
+    assert "/v1 (connection refused). Is it running?" in faults[0].message
     assert sum(isinstance(error, DeadError) for error in results) == 50 - len(faults)
+
+
+def test_a_proxy_that_is_not_there_is_told_from_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its address, which may hold a password."""
+    monkeypatch.setenv("http_proxy", closed_port().replace("://", "://me:password@").removesuffix("/v1"))
+    (fault,) = post("http://api.example/v1")
+    assert "cannot be reached at http://api.example/v1 (the proxy: connection refused)." in fault.message
+    assert "password" not in fault.message
+
+
+def test_an_address_that_is_none_is_said_in_words() -> None:
+    """A host without an address, and one that speaks no TLS."""
+    (fault,) = post("http://nowhere.invalid/v1")
+    assert re.search(r"cannot be reached at http://nowhere.invalid/v1 \([a-z]", fault.message)
+    with stub_model(replies(Reply())) as stub:
+        (fault,) = post(stub.url.replace("http:", "https:"))
+    assert "wrong version number" in fault.message or "record layer failure" in fault.message
+
+
+def test_a_word_that_is_a_key_stays_in_messages() -> None:
+    """A self-hosted model is often given any word as its key: it is not cut out of everything."""
+    endpoint = Endpoint(PROVIDERS["ollama"], "http://127.0.0.1:1/v1", "ollama")
+    assert Client(endpoint, concurrency=1).safe("the provider ollama") == "the provider ollama"
 
 
 @pytest.mark.parametrize(("cut", "dead"), [(31, 0), (99, 67)])

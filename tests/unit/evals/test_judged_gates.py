@@ -116,6 +116,66 @@ def test_a_misnamed_judge_is_refused(tmp_path: Path, name: str) -> None:
         eval_gates(agent_with_judge(agent, (name,), None), None)
 
 
+@pytest.mark.parametrize(
+    ("judge", "line"),
+    [
+        ("llama3.1:70b", 12),
+        (["ollama:a:1", "llama3.1:70b"], 14),
+        ({"model": "llama3.1:70b", "votes": 1}, 13),
+        ({"model": ["llama3.1:70b"]}, 14),
+    ],
+    ids=["one", "panel", "settings", "panel with settings"],
+)
+def test_a_misnamed_judge_is_shown_where_it_stands(tmp_path: Path, judge: Any, line: int) -> None:
+    """At its line of the agent file, and a judge on the command line by the option."""
+    agent = judged_agent(tmp_path, {"helpfulness": 4}, judge=judge)
+    with pytest.raises(UserError) as caught:
+        eval_gates(agent, None)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("agents/echo.yaml", line)
+    assert "llama3.1:70b" in problem.source
+    assert 'Did you mean "ollama:llama3.1:70b"?' in problem.repair
+    with pytest.raises(UserError, match='--judge: unknown model provider "gwen3"'):
+        eval_gates(agent_with_judge(agent, ("gwen3:8b",), None), None)
+
+
+def test_a_misnamed_embeddings_model_is_shown_where_it_stands(tmp_path: Path) -> None:
+    """As a judge is; together with what is wrong with that."""
+    agent = judged_agent(tmp_path, {"answer_relevancy": 0.8}, judge="gpt-4o", embeddings="bge:latest")
+    with pytest.raises(UserError) as caught:
+        eval_gates(agent, None)
+    judge, embeddings = caught.value.problems
+    assert (judge.line, embeddings.line) == (12, 13)
+    assert 'A model of embeddings is PROVIDER:MODEL. Did you mean "ollama:bge:latest"?' in embeddings.repair
+    with pytest.raises(UserError, match="--embeddings: 'e5' names no model"):
+        eval_gates(agent_with_judge(agent, ("ollama:a:1",), "e5"), None)
+
+
+def test_an_unpinned_judge_is_warned_about_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is asked, at its line; it joins the warnings that the verdict hands on."""
+    agent = judged_agent(tmp_path, {"helpfulness": 4}, judge="openai:gpt-4o")
+    for _ in range(2):
+        eval_gates(agent, None)
+    (warning,) = agent.warnings
+    assert (warning.path, warning.line) == ("agents/echo.yaml", 12)
+    assert warning.message.startswith('judge "openai:gpt-4o" names no fixed model')
+    assert capsys.readouterr().out.count("names no fixed model") == 1
+    native = judged_agent(tmp_path, {"exact_match": 1}, judge="openai:gpt-4o")
+    eval_gates(native, None)
+    assert native.warnings == []
+
+
+@pytest.mark.parametrize(("policy", "judge"), [("allow", "openai:gpt-4o"), ("error", "ollama:llama3.1:70b")])
+def test_a_judge_may_be_unpinned_or_is_not(tmp_path: Path, policy: str, judge: str) -> None:
+    """The policy for the agent's model is the judge's: nothing is said, or nothing is run."""
+    agent = judged_agent(tmp_path, {"helpfulness": 4}, judge=judge, unpinned_model=policy)
+    assert eval_gates(agent, None)
+    assert agent.warnings == []
+    if policy == "error":
+        with pytest.raises(UserError, match=r'--judge: judge "ollama:llama3\.1" names no fixed'):
+            eval_gates(agent_with_judge(agent, ("ollama:llama3.1",), None), None)
+
+
 def test_scores_depend_on_who_judged_by_what(tmp_path: Path) -> None:
     """Another judge, panel, embeddings model or rubric makes other scores; another threshold does not."""
     agent = judged_agent(tmp_path, {"helpfulness": 4}, judge="ollama:a:1")

@@ -35,6 +35,13 @@ def test_a_log_gets_few_lines() -> None:
     ]
 
 
+def test_what_cannot_be_used_goes_by_its_name() -> None:
+    """A judge that is over its budget is no fault."""
+    stream = io.StringIO()
+    Progress(stream, lambda: 0.0, what="answers judged", bad="unscored").update(3, 3, 2, last=True)
+    assert stream.getvalue() == "3 of 3 answers judged, 2 unscored, 0 s\n"
+
+
 def test_a_terminal_has_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each state overwrites the one before, and the last one ends the line."""
     monkeypatch.delenv("CI", raising=False)

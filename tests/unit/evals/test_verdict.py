@@ -198,7 +198,7 @@ def rows(*states: State) -> list[MetricVerdict]:
     ("states", "state", "reason"),
     [
         ((PASS, PASS), PASS, "2 of 2 metrics pass"),
-        ((PASS, FAIL, PASS, FAIL), FAIL, "m1: is fail; m3: is fail"),
+        ((PASS, FAIL, PASS, FAIL), FAIL, "m1, m3: is fail"),
         ((UNSCORED, FAIL, INCONCLUSIVE), FAIL, "m1: is fail"),
         ((PASS, INCONCLUSIVE, UNSCORED), UNSCORED, "m2: is unscored"),
         ((PASS, INCONCLUSIVE), INCONCLUSIVE, "m1: is inconclusive"),

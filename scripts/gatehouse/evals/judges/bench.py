@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatehouse.agent.protocol import Usage
+from gatehouse.agent.providers import SHORTEST_KEY
 from gatehouse.evals.client import Client, DeadError, RefusedError, TransportError
 from gatehouse.evals.judges import wire
 from gatehouse.evals.judges.base import JudgeError
@@ -29,8 +30,6 @@ T = TypeVar("T")
 
 FORMAT = 1
 """The version of what an entry of the cache means: a change to how is asked or read makes it a new one."""
-SHORTEST_KEY = 8
-"""Characters of a key that is looked for in replies: a self-hosted model's may be a word of any text."""
 
 
 class Bench:
@@ -51,10 +50,12 @@ class Bench:
         self.models, self.setting, self.cache = models, setting, cache
         everyone = [*models.judges, *([models.embeddings] if models.embeddings else [])]
         self.spending = Spending(everyone, price, setting.max_usd)
-        self.cached = self.repaired = 0
+        self.cached = self.shared = self.repaired = 0
         self._clients = {m.endpoint: Client(m.endpoint, concurrency=setting.concurrency) for m in everyone}
         self._manners: dict[str, Manner] = {}
         self._asked: dict[str, asyncio.Task[Any]] = {}
+        self._known: set[str] = set()
+        """Questions that were answered in this run, by whomever."""
 
     async def open(self) -> None:
         """Make the clients ready; nothing is sent yet."""
@@ -81,13 +82,17 @@ class Bench:
         return _Voter(self, model, vote)
 
     def report(self) -> dict[str, Any]:
-        """What was asked and what it took; `usd` is None where a part of it has no price."""
+        """What was asked and what it took; `usd` is None where a part of it has no price.
+
+        `cached` are questions that an earlier run had answered, `shared` those that came again in this one.
+        """
         embeddings = self.models.embeddings
         return {
             "models": [judge.name for judge in self.models.judges],
             "embeddings": embeddings.name if embeddings else None,
             "calls": sum(spent.calls for spent in self.spending.by_model.values()),
             "cached": self.cached,
+            "shared": self.shared,
             "repaired": self.repaired,
             "usd": self.spending.usd,
             "max_usd": self.setting.max_usd,
@@ -117,10 +122,16 @@ class Bench:
 
     async def _once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """From the cache, from whoever is asking the same just now, or by asking."""
-        if (task := self._asked.get(key)) is None:
+        if task := self._asked.get(key):
+            self.shared += 1
+        else:
             entry = self.cache.get(key) if self.cache else None
             if isinstance(entry, dict) and "value" in entry:
-                self.cached += 1
+                if key in self._known:
+                    self.shared += 1
+                else:
+                    self.cached += 1
+                self._known.add(key)
                 return entry["value"]
             task = self._asked[key] = asyncio.create_task(self._kept(key, work))
             task.add_done_callback(lambda done: self._forget(key, done))
@@ -131,6 +142,7 @@ class Bench:
         value = await work()
         if self.cache:
             self.cache.put(key, {"value": value})
+            self._known.add(key)
         return value
 
     def _forget(self, key: str, task: asyncio.Task[Any]) -> None:
@@ -218,8 +230,12 @@ class Bench:
             yield f"{name} reports no usage: what its replies took is not counted."
         if self.spending.unknown:
             yield f"{self.spending.unknown} calls ended without an answer: what they took is not known."
-        if self.cache and self.cache.rejected:
-            yield f"{self.cache.rejected} kept judgements were corrupt or not this gate's: asked again."
+        if self.spending.max_usd is not None and (free := self.spending.free):
+            them = (" and ".join(free), "cost", "them") if len(free) > 1 else (free[0], "costs", "it")
+            yield "{} {} nothing here, so `evals.judge.max_usd` caps nothing of {}.".format(*them)
+        if self.cache and (lost := self.cache.rejected):
+            what = "kept judgements do" if lost > 1 else "kept judgement does"
+            yield f"{lost} {what} not count (signed with another key, or corrupt): asked again."
         if self.cache and self.cache.fault:
             yield self.cache.fault
 

@@ -40,9 +40,9 @@ class JudgementCache:
     `secret`, the judge's API key, which such a job does not have. (Where it has it, because agent and judge
     share one key, the file is as good as unsigned: hand over None.)
 
-    The rule: with a secret, an entry counts if its code is right. Without one (a self-hosted judge that needs
-    no key) the code is a mere checksum, so entries from before this process count only if the caller says
-    that the file is `trusted`: on a developer's machine, or where nothing but this gate can write it.
+    The rule: with a secret, an entry counts if its code is right. Without one (a judge that needs no key, a
+    developer's machine, whose entries outlive every key) the code is a mere checksum, so entries from before
+    this process count only if the caller says that the file is `trusted`: that nobody else could write it.
 
     What does not count (torn, corrupt, forged, another program's) is as if it were not there, and is counted
     in `rejected`. A file that cannot be used at all costs nobody their results: the cache is then empty,

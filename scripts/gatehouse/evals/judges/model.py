@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from gatehouse.agent.providers import Endpoint, Provider, find_provider, resolve
+from gatehouse.agent.definition import is_pinned
+from gatehouse.agent.providers import PROVIDERS, Endpoint, Provider, find_provider, resolve
 from gatehouse.errors import InfrastructureError, Problem, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from gatehouse.agent.definition import Agent, JudgeSetting
 
 JUDGE_KEY = "GATEHOUSE_JUDGE_KEY"
-"""The key of the first judge's provider, for every model asked there; wins over the provider's own."""
+"""The key of the first judge's provider, or lines PROVIDER=KEY; wins over the providers' own variables."""
 JUDGE_BASE_URL = "GATEHOUSE_JUDGE_BASE_URL"
 """That provider's address. No agent file gives one: a pull request could send the key to its author."""
 
+_TAG = re.compile(
+    r"(?:latest|instruct|chat|text|code|mini|medium|(?:\d+x)?e?\d+(?:\.\d+)?[bm])(?:-[\w.]+)*", re.IGNORECASE
+)
+"""A tag of Ollama's: latest, 70b, 8x7b, 0.5b-instruct-q4_K_M."""
 _DATE = re.compile(r"[-@](?:latest|\d{8}|\d{4}-\d{2}-\d{2}|\d{4})$")
 """What pins a name to a day: gpt-4o-2024-08-06, claude-sonnet-4-5-20250929, mistral-large-2411."""
+_KNOWN = f"Known providers are {', '.join(sorted(PROVIDERS))}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +56,63 @@ class Models:
         return bool(self.judges or self.embeddings)
 
 
-def parse_model(text: str) -> tuple[str, str]:
+def judge_keys(text: str) -> dict[str, str]:
+    """The keys in what GATEHOUSE_JUDGE_KEY holds, by provider; "" stands for the first judge's.
+
+    It holds one key, or a line PROVIDER=KEY for each provider. One line alone is such a line only if it
+    begins with a known provider's name: keys may hold "=" too. A provider with nothing behind it has no key:
+    its secret is missing. Raises UserError with the number of every line that is none, and nothing it says.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    keys: dict[str, str] = {}
+    problems = []
+    for number, line in lines:
+        provider, equals, key = (part.strip() for part in line.partition("="))
+        if not (equals and provider in PROVIDERS) and len(lines) == 1:
+            return {"": line}
+        message, repair = "", ""
+        if not equals:
+            message = "is not PROVIDER=KEY."
+            repair = "It holds one key in one line, or a line PROVIDER=KEY for each provider."
+        elif provider not in PROVIDERS:
+            near = get_close_matches(provider.casefold(), PROVIDERS, 1)
+            message = "begins with an unknown provider."
+            repair = f'Did you mean "{near[0]}="?' if near else _KNOWN
+        elif provider in keys:
+            message = f"gives a key of {provider}, which has one already."
+        if message:
+            problems.append(Problem(f"line {number} of {JUDGE_KEY} {message}", repair=repair))
+        else:
+            keys[provider] = key
+    if problems:
+        raise UserError(*problems)
+    return {provider: key for provider, key in keys.items() if key}
+
+
+def keys_in(text: str) -> Iterator[str]:
+    """All that is a key in it, or may be one where its form is refused, for whoever has to hide it."""
+    for line in map(str.strip, text.splitlines()):
+        provider, _, key = (part.strip() for part in line.partition("="))
+        yield key
+        if provider not in PROVIDERS:
+            yield line
+
+
+def parse_model(text: str, what: str = "A judge") -> tuple[str, str]:
     """Provider and model of `PROVIDER:MODEL`, parted at the first colon (`ollama:llama3.1:70b`).
 
-    Raises UserError for another form, and for an unknown provider with the nearest one.
+    Raises UserError for another form, and for an unknown provider with what was probably meant.
     """
     provider, colon, model = (part.strip() for part in text.partition(":"))
+    form = f"{what} is PROVIDER:MODEL"
     if not (provider and colon and model and model.isprintable()) or " " in model:
-        shown = text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 what fits on a line
-        repair = "A judge is PROVIDER:MODEL, as in openai:gpt-4o-2024-08-06 or ollama:llama3.1:70b."
-        raise UserError(Problem(f"{shown!r} names no model.", repair=repair))
-    return find_provider(provider).name, model
+        repair = f"{form}, as in openai:gpt-4o-2024-08-06 or ollama:llama3.1:70b."
+        raise UserError(Problem(f"{_short(text)!r} names no model.", repair=repair))
+    if provider not in PROVIDERS:
+        meant = _meant(provider, model)
+        repair = f'{form}. Did you mean "{meant}"?' if meant else f"{form}. {_KNOWN}"
+        raise UserError(Problem(f'unknown model provider "{_short(provider)}".', repair=repair))
+    return provider, model
 
 
 def embeddings_of(setting: JudgeSetting, embeddings: str | None) -> str | None:
@@ -94,6 +147,11 @@ def resolve_models(
     return Models(judges, embedder)
 
 
+def unpinned(models: Iterable[str]) -> list[str]:
+    """Those of these judges, PROVIDER:MODEL, whose names do not say which weights they are."""
+    return [model for model in models if not is_pinned(parse_model(model)[1])]
+
+
 def self_preference(agent: Agent) -> str | None:
     """A warning where a judge is the agent's own model, by whatever provider and of whatever date; else None.
 
@@ -115,21 +173,22 @@ class _Found:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.first: str | None = None
+        self.providers: set[str] = set()
         self.problems: list[Problem] = []
         self.missing: list[str] = []
 
     def model(self, text: str) -> JudgeModel | None:
-        """The model of that name; the first one's provider is the one that the judge's own key is for."""
+        """The model of that name; the first one's provider is the one that a key without a name is for."""
         try:
             name, model = parse_model(text)
             self.first = self.first or name
-            ours = name == self.first
+            self.providers.add(name)
             endpoint = resolve(
                 name,
                 None,
-                self.environ,
-                key_variable=JUDGE_KEY if ours else "",
-                base_url_variable=JUDGE_BASE_URL if ours else "",
+                {**self.environ, JUDGE_KEY: self.key(name)},
+                key_variable=JUDGE_KEY,
+                base_url_variable=JUDGE_BASE_URL if name == self.first else "",
             )
         except UserError as error:
             self.problems += error.problems
@@ -139,10 +198,24 @@ class _Found:
             return JudgeModel(endpoint.provider, model, endpoint)
         return None
 
+    def key(self, provider: str) -> str:
+        """The judge's key for that provider, "" where there is none."""
+        try:
+            keys = judge_keys(self.environ.get(JUDGE_KEY, ""))
+        except UserError as error:
+            self.problems += error.problems
+            return ""
+        return keys.get(provider) or (keys.get("", "") if provider == self.first else "")
+
     def settle(self) -> None:
         """Raise what was found, each fault once."""
         if self.problems:
             raise UserError(*dict.fromkeys(self.problems))
+        if self.missing and len(self.providers) > 1:
+            self.missing.append(
+                f"{JUDGE_KEY} (the workflow's secret judge-key) holds a key for {self.first}, or lines "
+                "PROVIDER=KEY."
+            )
         if self.missing:
             raise InfrastructureError("\n".join(dict.fromkeys(self.missing)))
 
@@ -162,6 +235,19 @@ def _embedder(found: _Found, setting: JudgeSetting, embeddings: str | None) -> J
         found.problems.append(Problem(message, repair=repair))
         return None
     return found.model(name)
+
+
+def _meant(provider: str, model: str) -> str:
+    """What was probably meant by `PROVIDER:MODEL` of an unknown provider, as a whole; "" for no idea."""
+    if _TAG.fullmatch(model):
+        return f"ollama:{provider}:{model}"
+    near = get_close_matches(provider.casefold(), PROVIDERS, 1)
+    # No provider's name has a digit: what has one is a model, however alike it looks.
+    return f"{near[0]}:{model}" if near and not re.search(r"\d", provider) else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 what fits on a line
 
 
 def _bare(model: str) -> str:

@@ -61,7 +61,7 @@ def judge_runs(
 
     `total` runs are expected: how far it is, is shown.
     """
-    progress = Progress(sys.stderr, what="answers judged")
+    progress = Progress(sys.stderr, what="answers judged", bad="unscored")
     done = unscored = 0
 
     async def judge(court: Court, one: tuple[Case, Run]) -> None:

@@ -57,6 +57,8 @@ class Spending:
         """Calls that ended without an answer after they were sent."""
         self.silent: set[str] = set()
         """Models that reported no usage."""
+        self.free = [m.name for m in models if price(_probe(m)) == 0]
+        """Models that cost nothing: no cap holds them."""
         self._committed = 0.0
         self._under_way = 0
         self._ended = asyncio.Event()

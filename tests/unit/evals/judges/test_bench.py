@@ -132,6 +132,7 @@ def test_a_judge_is_asked_coldly_for_json_with_its_own_key() -> None:
         "embeddings": None,
         "calls": 1,
         "cached": 0,
+        "shared": 0,
         "repaired": 0,
         "usd": pytest.approx((57 + 4 * 12) / 1e6),
         "max_usd": None,
@@ -294,7 +295,7 @@ def test_identical_questions_at_once_are_asked_once() -> None:
         values, report = run(stub.url, many, "openai:judge", "openai:other")
     assert values == [{"grade": 4}] * 8
     assert values[0] is not values[1]
-    assert (len(stub.requests), report["calls"], report["cached"]) == (4, 4, 0)
+    assert (len(stub.requests), report["calls"], report["cached"], report["shared"]) == (4, 4, 0, 4)
 
 
 def test_one_who_gives_up_does_not_take_the_answer_from_the_others() -> None:
@@ -313,7 +314,15 @@ def test_one_who_gives_up_does_not_take_the_answer_from_the_others() -> None:
     assert len(stub.requests) == 1
 
 
-def test_each_endpoint_of_a_panel_gets_its_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"GATEHOUSE_JUDGE_KEY": KEY, "MISTRAL_API_KEY": "mistral-key"},
+        {"GATEHOUSE_JUDGE_KEY": f"mistral=mistral-key\nopenai={KEY}"},
+    ],
+    ids=["variables", "lines"],
+)
+def test_each_endpoint_of_a_panel_gets_its_own_key(keys: dict[str, str]) -> None:
     """No provider sees another's key."""
     with stub_model(replies(GOOD)) as one, stub_model(replies(GOOD)) as two:
 
@@ -321,11 +330,9 @@ def test_each_endpoint_of_a_panel_gets_its_own_key(monkeypatch: pytest.MonkeyPat
             judges = JudgeSetting(models=("openai:a", "mistral:b"))
             environ = {
                 "GATEHOUSE_JUDGE_BASE_URL": one.url,
-                "GATEHOUSE_JUDGE_KEY": KEY,
                 "MISTRAL_BASE_URL": two.url,
-                "MISTRAL_API_KEY": "mistral-key",
             }
-            models = resolve_models(judges, None, needs={"judge"}, environ=environ)
+            models = resolve_models(judges, None, needs={"judge"}, environ=environ | keys)
             bench = Bench(models, judges, price=price, cache=None)
             await bench.open()
             assert [await ask(bench, index=i) for i in (0, 1)] == [{"grade": 4}] * 2
@@ -401,6 +408,25 @@ def test_a_cap_over_a_model_without_a_price_is_the_user_s_to_mend() -> None:
     assert "openai:judge" not in str(caught.value)
 
 
+def test_a_cap_that_caps_nothing_is_said_once() -> None:
+    """Where all or some of those that are asked cost nothing; not where none of them is free."""
+
+    def notes(*judges: str, max_usd: float | None = 1.0) -> list[str]:
+        setting = JudgeSetting(models=judges, max_usd=max_usd)
+        models = resolve_models(setting, None, needs={"judge"}, environ={"OPENAI_API_KEY": "k"})
+        free = lambda usage: 0.0 if usage.provider == "ollama" else price(usage)  # noqa: E731
+        found: list[str] = Bench(models, setting, price=free, cache=None).report()["notes"]
+        return found
+
+    assert notes("ollama:a:1", "openai:judge") == [
+        "ollama:a:1 costs nothing here, so `evals.judge.max_usd` caps nothing of it."
+    ]
+    assert notes("ollama:a:1", "ollama:b:1") == [
+        "ollama:a:1 and ollama:b:1 cost nothing here, so `evals.judge.max_usd` caps nothing of them."
+    ]
+    assert notes("openai:judge") == notes("ollama:a:1", max_usd=None) == []
+
+
 def test_a_model_without_a_price_costs_an_unknown_sum() -> None:
     """Never $0."""
     with stub_model(replies(GOOD)) as stub:
@@ -469,7 +495,38 @@ def test_a_forged_judgement_is_asked_again_and_told(tmp_path: Path) -> None:
         value, report = run(stub.url, ask, cache=JudgementCache(path, KEY))
     assert value == {"grade": 4}
     assert (report["cached"], report["calls"]) == (0, 1)
-    assert report["notes"] == ["1 kept judgements were corrupt or not this gate's: asked again."]
+    assert report["notes"] == [
+        "1 kept judgement does not count (signed with another key, or corrupt): asked again."
+    ]
+
+
+def test_only_lost_judgements_that_were_looked_for_are_counted(tmp_path: Path) -> None:
+    """What a file holds of other questions is no news."""
+    path = tmp_path / "judgements.jsonl"
+
+    async def two(bench: Bench) -> None:
+        await asyncio.gather(ask(bench, "Grade 0."), ask(bench, "Grade 1."))
+
+    with stub_model(replies(GOOD)) as stub:
+        run(stub.url, ask_all, cache=JudgementCache(path, "an older key"))
+        _, report = run(stub.url, two, cache=JudgementCache(path, KEY))
+    assert report["notes"] == [
+        "2 kept judgements do not count (signed with another key, or corrupt): asked again."
+    ]
+
+
+def test_a_question_that_comes_again_in_one_run_is_not_an_earlier_run_s(tmp_path: Path) -> None:
+    """Whether at once or later, and whoever answered it first: once asked or cached, then shared."""
+    path = tmp_path / "judgements.jsonl"
+
+    async def thrice(bench: Bench) -> None:
+        await asyncio.gather(ask(bench), ask(bench))
+        await ask(bench)
+
+    with stub_model(replies(GOOD)) as stub:
+        for calls, cached in ((1, 0), (0, 1)):
+            _, report = run(stub.url, thrice, cache=JudgementCache(path, KEY))
+            assert (report["calls"], report["cached"], report["shared"]) == (calls, cached, 2)
 
 
 def test_a_judge_that_dies_midway_leaves_what_it_said(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from gatehouse.agent.definition import JudgeSetting, load_agent
 from gatehouse.errors import InfrastructureError, UserError
-from gatehouse.evals.judges.model import embeddings_of, parse_model, resolve_models, self_preference
+from gatehouse.evals.judges.model import (
+    embeddings_of,
+    judge_keys,
+    keys_in,
+    parse_model,
+    resolve_models,
+    self_preference,
+    unpinned,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +54,15 @@ def test_a_judge_is_parted_at_its_first_colon(text: str, parts: tuple[str, str])
         (":gpt-4o", "names no model"),
         ("openai:gpt 4", "names no model"),
         ("openai:gpt\x1b4", "names no model"),
-        ("opnai:gpt-4o", 'Did you mean "openai"'),
+        ("opnai:gpt-4o", 'A judge is PROVIDER:MODEL. Did you mean "openai:gpt-4o"?'),
+        ("olama:llama3.1:70b", 'Did you mean "ollama:llama3.1:70b"?'),
+        ("llama3.1:70b", 'A judge is PROVIDER:MODEL. Did you mean "ollama:llama3.1:70b"?'),
+        ("qwen2.5:0.5b-instruct-q4_K_M", 'Did you mean "ollama:qwen2.5:0.5b-instruct-q4_K_M"?'),
+        ("mixtral:8x7b", 'Did you mean "ollama:mixtral:8x7b"?'),
+        ("codellama:latest", 'Did you mean "ollama:codellama:latest"?'),
+        ("llama3.1:other", "A judge is PROVIDER:MODEL. Known providers are anthropic, azure, "),
+        ("zzz:model", "A judge is PROVIDER:MODEL. Known providers are anthropic, azure, "),
+        ("y" * 5000 + ":model", 'yyy...".'),
         ("x" * 5000, "xxx...' names no model"),
     ],
 )
@@ -85,6 +101,74 @@ def test_a_provider_s_own_variables_serve_where_the_judge_s_are_not_set() -> Non
     assert (judge.endpoint.key, judge.endpoint.base_url) == ("openai-key", "http://gpu:1/v1")
 
 
+def test_several_keys_are_each_their_provider_s() -> None:
+    """A line for each, whatever order and line ends; who has none in it has their own variable's."""
+    held = "\n anthropic = a-key== \r\nopenai=o-key\nxai=\n"
+    panel = ("openai:a", "anthropic:b")
+    found = models(*panel, embeddings="mistral:e", MISTRAL_API_KEY="m", GATEHOUSE_JUDGE_KEY=held)
+    assert [judge.endpoint.key for judge in found.judges] == ["o-key", "a-key=="]
+    assert found.embeddings
+    assert found.embeddings.endpoint.key == "m"
+    with pytest.raises(InfrastructureError, match="No key for xai"):
+        models("xai:a", needs={"judge"}, GATEHOUSE_JUDGE_KEY=held)
+
+
+@pytest.mark.parametrize(
+    ("held", "keys"),
+    [
+        ("sk-abc", {"": "sk-abc"}),
+        ("sk-abc\n", {"": "sk-abc"}),
+        ("c2stYWJj==", {"": "c2stYWJj=="}),
+        ("token=abc", {"": "token=abc"}),
+        ("openai=sk=abc=", {"openai": "sk=abc="}),
+        ("openai=", {}),
+        ("", {}),
+        ("\n\n", {}),
+    ],
+)
+def test_one_line_is_a_key_unless_it_begins_with_a_provider(held: str, keys: dict[str, str]) -> None:
+    """Keys may hold "=", and a secret that is missing leaves nothing behind it."""
+    assert judge_keys(held) == keys
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ("openai=sk-one\nsk-two", ["line 2 of GATEHOUSE_JUDGE_KEY is not PROVIDER=KEY."]),
+        ("sk-one\nsk-two", ["line 1 of", "line 2 of"]),
+        ("openai=sk-one\n\nantropic=sk-two", ["line 3 of", 'Did you mean "anthropic="?']),
+        (
+            "OPENAI_API_KEY=sk-one\nc2st=sk-two",
+            ['Did you mean "openai="?', "line 2 of", "Known providers are"],
+        ),
+        (
+            "openai=sk-one\nopenai=sk-two",
+            ["line 2 of GATEHOUSE_JUDGE_KEY gives a key of openai, which has one"],
+        ),
+    ],
+)
+def test_lines_that_are_none_are_told_by_their_numbers(held: str, said: list[str]) -> None:
+    """All at once, and with nothing of what they say: what stands before "=" may be half a key."""
+    with pytest.raises(UserError) as caught:
+        models("openai:a", "anthropic:b", GATEHOUSE_JUDGE_KEY=held)
+    assert all(words in str(caught.value) for words in said)
+    for part in ("sk-one", "sk-two", "c2st", "antropic", "OPENAI_API_KEY"):
+        assert part not in str(caught.value)
+
+
+def test_every_key_is_known_to_whoever_hides_keys() -> None:
+    """Also in a form that is refused, and without the names, which any text may hold."""
+    assert set(keys_in("openai=sk-one\n anthropic = sk-two\nxai=\n")) - {""} == {"sk-one", "sk-two"}
+    assert set(keys_in("sk-one\n")) - {""} == {"sk-one"}
+    assert {"sk-two", "anthropc=sk-two", "c2st=="} <= set(keys_in("c2st==\nanthropc=sk-two"))
+
+
+def test_a_name_that_says_no_weights_is_unpinned() -> None:
+    """Neither a date nor a tag; a tag is not the provider's colon."""
+    judges = ["openai:gpt-4o", "openai:gpt-4o-2024-08-06", "ollama:llama3.1", "ollama:llama3.1:70b"]
+    assert unpinned(judges) == ["openai:gpt-4o", "ollama:llama3.1"]
+
+
 def test_embeddings_are_the_first_judge_s_provider_s_usual_ones() -> None:
     """What is given wins; where nothing is usual there is none."""
     assert embeddings_of(JudgeSetting(models=("ollama:x", "openai:y")), None) == "ollama:nomic-embed-text"
@@ -112,9 +196,9 @@ def test_only_what_is_needed_is_resolved() -> None:
 def test_all_faults_are_told_at_once_before_anything_is_asked() -> None:
     """What the user can mend first; of the same fault one."""
     with pytest.raises(UserError) as caught:
-        models("opnai:a", "opnai:b", "nothing", "xai:a", "azure:m", embeddings="zzz:e")
+        models("opnai:a", "opnai:a", "nothing", "xai:a", "azure:m", embeddings="zzz:e")
     said = str(caught.value)
-    assert said.count('unknown model provider "opnai"') == 1
+    assert said.count('Did you mean "openai:a"?') == 1
     assert "'nothing' names no model" in said
     assert "Give AZURE_OPENAI_ENDPOINT." in said
     assert 'unknown model provider "zzz"' in said
@@ -123,7 +207,8 @@ def test_all_faults_are_told_at_once_before_anything_is_asked() -> None:
         models("xai:a", "xai:b", "groq:c", "openai:d", embeddings="openai:e")
     assert str(missing.value).splitlines() == [
         "No key for xai: set GATEHOUSE_JUDGE_KEY or XAI_API_KEY. Nothing was measured.",
-        "No key for groq: set GROQ_API_KEY. Nothing was measured.",
+        "No key for groq: set GATEHOUSE_JUDGE_KEY or GROQ_API_KEY. Nothing was measured.",
+        "GATEHOUSE_JUDGE_KEY (the workflow's secret judge-key) holds a key for xai, or lines PROVIDER=KEY.",
     ]
 
 

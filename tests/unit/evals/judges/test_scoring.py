@@ -13,7 +13,7 @@ import pytest
 
 from gatehouse.commands._judge import bench_for
 from gatehouse.commands._shared import eval_gates
-from gatehouse.evals.judges.model import JUDGE_BASE_URL
+from gatehouse.evals.judges.model import JUDGE_BASE_URL, JUDGE_KEY
 from gatehouse.evals.results import StaleError, Subject
 from gatehouse.evals.score import Scores, read_scores, write_scores
 from tests.support.projects import CRASH, NO_ROUTE, cases, run_of, runs_of, subject_of
@@ -228,6 +228,57 @@ def test_on_a_runner_unsigned_judgements_are_not_believed(
     _, (line,), other = judged(tmp_path, {"a0": [5]}, monkeypatch=monkeypatch)
     assert line["value"] == 5
     assert other.asked["a0"] == 1
+
+
+def test_a_developers_judgements_outlive_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is added, changed or removed costs nothing that was judged."""
+    for key in (None, "sk-judge-0123456789", "ollama=sk-another-0123456789", None):
+        if key:
+            monkeypatch.setenv(JUDGE_KEY, key)
+        else:
+            monkeypatch.delenv(JUDGE_KEY, raising=False)
+        scores, (line,), _ = judged(tmp_path, {"a0": [1]}, monkeypatch=monkeypatch)
+        assert line["value"] == 1
+        assert scores.info["judge"]["notes"] == []
+    assert scores.info["judge"]["cached"] == 1
+
+
+def test_on_a_runner_judgements_are_signed_with_all_keys_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever has one of several keys can forge nothing; and each of them is masked."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    held = "ollama=sk-judge-0123456789\nopenai=sk-another-0123456789"
+    for key, cached in ((held, 0), (held + "\n", 1), ("ollama=sk-judge-0123456789", 0)):
+        monkeypatch.setenv(JUDGE_KEY, key)
+        scores, _, grader = judged(tmp_path, {"a0": [5]}, monkeypatch=monkeypatch)
+        assert (scores.info["judge"]["cached"], grader.asked["a0"]) == (cached, 1 - cached)
+        said = capsys.readouterr().out
+        masked = [line.removeprefix("::add-mask::") for line in said.splitlines() if "add-mask" in line]
+        assert masked == [line.partition("=")[2] for line in key.split()]
+    assert scores.info["judge"]["notes"] == [
+        "1 kept judgement does not count (signed with another key, or corrupt): asked again."
+    ]
+
+
+def test_one_key_alone_is_the_runners_to_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a secret as a whole; and off a runner nothing prints a key."""
+    for actions, key in (("true", "sk-judge-0123456789"), ("", "ollama=sk-judge-0123456789")):
+        monkeypatch.setenv("GITHUB_ACTIONS", actions)
+        monkeypatch.setenv(JUDGE_KEY, key)
+        judged(tmp_path, {"a0": [5]}, monkeypatch=monkeypatch)
+        said = capsys.readouterr()
+        assert "sk-judge" not in said.out + said.err
+
+
+def test_what_is_not_judged_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How far the judging is, counts what is unscored as that."""
+    judged(tmp_path, {"a0": [None], "a1": [5]}, monkeypatch=monkeypatch)
+    assert "2 of 2 answers judged, 1 unscored, " in capsys.readouterr().err
 
 
 def test_a_run_that_does_not_belong_ends_the_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
