@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+import yaml
 
 from gatehouse.rehearse.model import complete
 from gatehouse.rehearse.origin import run_git
@@ -300,3 +301,42 @@ def test_judges_in_one_job(gh: GitHub, suite: Path, tmp_path: Path, judge: Judge
     assert judge.keys == {f"Bearer {KEYS['JUDGE_KEY']}"}
     assert repository.play().exit_code == 0
     assert judge.questions() == []
+
+
+def test_judgements_that_the_run_job_could_sign_are_not_taken(
+    gh: GitHub, suite: Path, tmp_path: Path
+) -> None:
+    """The gate takes kept judgements only where no line of the judge's key is the model's."""
+    model = "sk-model-0123456789"
+    taken = {
+        "sk-judge-9876543210": True,
+        f"openai=sk-judge-9876543210\\nmistral={model}x": False,  # what only looks alike is not taken either
+        model: False,
+        f"openai={model}": False,
+        f"anthropic=sk-judge-9876543210\\nopenai={model}": False,
+    }
+    jobs = yaml.safe_load((ROOT / ".github/workflows/agent-ci.yml").read_text())["jobs"]
+    [step] = [step for step in jobs["gate"]["steps"] if step["name"] == "Fetch the judgements"]
+    seen = tmp_path / "seen"
+
+    def says(judge: str, model: str) -> str:
+        pattern = step["with"]["pattern"].replace(".judge-key", judge).replace(".model-key", model)
+        return f"      - run: echo \"$PATTERN\" >> '{seen}'\n        env:\n          PATTERN: {pattern}\n"
+
+    steps = "".join(says(f".JUDGE_{i}", ".MODEL") for i in range(len(taken))) + says(".JUDGE_0", ".NONE")
+    work = tmp_path / "work"
+    (work / ".github/workflows").mkdir(parents=True)
+    (work / ".github/workflows/x.yml").write_text(
+        f"on: [push]\njobs:\n  x:\n    runs-on: ubuntu-latest\n    steps:\n{steps}"
+    )
+    run_git(work, "init", "--quiet", "--initial-branch=develop")
+    run_git(work, "add", "--all")
+    run_git(work, "commit", "--quiet", "-m", "A workflow")
+    gh.create_repository(NAME, work, default_branch="develop")
+    event = gh.push_event(NAME, "develop")
+    checkout = runner_checkout(gh, NAME, event, tmp_path / "checkout")
+    keys = {f"JUDGE_{i}": key.replace("\\n", "\n") for i, key in enumerate(taken)} | {"MODEL": model}
+    result = run_act(checkout, "push", event, gh, folder=tmp_path / "run", suite=suite, secrets=keys)
+    assert result.exit_code == 0, result.log
+    names = {True: "gatehouse-judgements", False: "gatehouse-nothing"}
+    assert seen.read_text().splitlines() == [*(names[taken[key]] for key in taken), names[True]]
