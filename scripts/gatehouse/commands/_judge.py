@@ -16,6 +16,7 @@ from gatehouse.errors import Problem, UserError
 from gatehouse.evals.results import OUT
 from gatehouse.github.escape import command
 from gatehouse.github.runner import annotate, in_actions
+from gatehouse.report.scorecard import SOURCE
 
 if TYPE_CHECKING:
     from gatehouse.agent.definition import Agent
@@ -166,11 +167,11 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
     )
 
     if missing := missing_extras(asked):
-        names = ", ".join(missing)
-        raise UserError(
-            f"{_metrics([g for g in asked if g.metric.extra in missing])} {' and '.join(missing)}: "
-            f"install gatehouse-ci[{names.replace(' ', '')}]."
-        )
+        needing = _metrics([gate for gate in asked if gate.metric.extra in missing])
+        extras = ",".join(missing)
+        message = f"{needing} {' and '.join(missing)}, which is not installed."
+        repair = f'Install "gatehouse-ci[{extras}] @ git+{SOURCE}" in the place of gatehouse-ci.'
+        raise UserError(agent.problem("evals", message=message, repair=repair))
     setting = agent.evals.judge
     if any("judge" in gate.metric.models for gate in asked) and (doubt := self_preference(agent)):
         annotate("warning", doubt)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gatehouse.agent.definition import JudgeSetting
-from gatehouse.commands._judge import agent_with_judge, missing_extras
+from gatehouse.commands._judge import agent_with_judge, bench_for, missing_extras
 from gatehouse.commands._shared import eval_gates
 from gatehouse.errors import UserError
 from gatehouse.evals.metrics import REFUSED, gates_of, registry
@@ -237,3 +237,15 @@ def test_an_option_that_the_command_line_cannot_give(tmp_path: Path) -> None:
         UserError, match=r"^--threshold: metric .geval.: needs .* under evals\.metrics\.geval"
     ):
         gates_of(judged_agent(tmp_path, {}), {"geval": 0.8})
+
+
+def test_a_missing_library_is_said_with_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where a metric's library is missing, nothing is asked, and the message holds what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ragas" else object())
+    agent = judged_agent(tmp_path, {"faithfulness": 0.8}, judge="ollama:llama3.1:70b")
+    with pytest.raises(
+        UserError, match=r"(?s)needs ragas, which is not installed\..*gatehouse-ci\[ragas\] @ git"
+    ):
+        bench_for(agent, eval_gates(agent, None), None)
