@@ -59,7 +59,8 @@ def with_models(agent: Agent, gates: list[Gate]) -> list[Gate]:
 
     A judge whose name pins no weights joins the agent's warnings, or is such a fault, as the agent file says.
     """
-    from gatehouse.evals.judges.model import embeddings_of  # noqa: PLC0415 beside its one use
+    from gatehouse.evals.judges.calibration import read_calibration  # noqa: PLC0415 beside its one use
+    from gatehouse.evals.judges.model import embeddings_of  # noqa: PLC0415 as above
 
     setting, problems = agent.evals.judge, list[Problem | str]()
     judged = [gate for gate in gates if "judge" in gate.metric.models]
@@ -84,6 +85,11 @@ def with_models(agent: Agent, gates: list[Gate]) -> list[Gate]:
                 repair="Write evals: {embeddings: PROVIDER:MODEL}, or give --embeddings PROVIDER:MODEL.",
             )
         )
+    for gate in judged:  # a file to mend is said before anything is asked
+        try:
+            read_calibration(agent.root, gate.metric.name, gate.method)
+        except UserError as error:
+            problems += error.problems
     if problems:
         raise UserError(*problems)
     return [replace(gate, embeddings=embeddings) for gate in gates]

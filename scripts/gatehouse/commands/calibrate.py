@@ -75,8 +75,7 @@ def calibrate(
     belongs into the repository. Exit code: 0 done, 1 evals.judge.min_kappa is not met, 2 a file or option to
     mend, 3 a label could not be judged; of that metric nothing is written.
     """
-    from gatehouse.evals.judges.calibration import read_calibration  # noqa: PLC0415 quick --help
-    from gatehouse.evals.judges.labels import read_labels  # noqa: PLC0415 as above
+    from gatehouse.evals.judges.labels import read_labels  # noqa: PLC0415 quick --help
 
     agent = agent_with_judge(_agent(agents), judge, embeddings)
     gates = {gate.metric.name: gate for gate in gates_of(agent, threshold) if "judge" in gate.metric.models}
@@ -87,8 +86,6 @@ def calibrate(
     metrics = {name: gate.metric for name, gate in gates.items()}
     found = read_labels(labels, agent.root, metrics, known_as)
     held = with_models(agent, [gate for name, gate in gates.items() if name in found.texts])
-    for gate in held:  # a file to mend is said before anything is asked
-        read_calibration(agent.root, gate.metric.name, gate.method)
     if unlabelled := [name for name in gates if name not in found.texts]:
         say(f"No labels of {', '.join(unlabelled)}: not calibrated.")
     bench = bench_for(agent, held, None)

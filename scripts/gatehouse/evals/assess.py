@@ -88,7 +88,7 @@ def assess(
         "fixed": [],
         "judge": scores.info.get("judge"),
         "extras": sorted({gate.metric.extra for gate in gates if gate.metric.extra}),
-        "warnings": [*map(str, subject.agent.warnings), *_doubts(subject, gates)],
+        "warnings": [*map(str, subject.agent.warnings), *_doubts(subject, gates), *_left_out(gates, rows)],
     }
 
 
@@ -100,6 +100,16 @@ def _doubts(subject: Subject, gates: Sequence[Gate]) -> list[str]:
 
     doubt = self_preference(subject.agent)
     return [doubt] if doubt else []
+
+
+def _left_out(gates: Sequence[Gate], rows: Sequence[MetricVerdict]) -> list[str]:
+    """Cases that a judged metric does not apply to, for each such metric: nobody looked at them."""
+    return [
+        f"{row.name}: {row.skipped} of {row.n + row.skipped + row.unscored} cases lack what it needs "
+        f"({gate.metric.needs}), and were not judged by it."
+        for gate, row in zip(gates, rows, strict=True)
+        if gate.metric.judged and row.skipped and row.n
+    ]
 
 
 def _trust(subject: Subject, gate: Gate, values: Sequence[float]) -> Trust:

@@ -47,6 +47,8 @@ class MetricVerdict:
     delta: float | None = None
     delta_interval: Interval | None = None
     calibration: Trust | None = None
+    metric: str = ""
+    """What the metric is called in the lists, where the agent file gives it another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ def judge(
             metric.unit,
             unscored,
             skipped,
+            metric=metric.known_as,
         )
 
     if _fails(gate, [*values, *[metric.best] * unscored]):
@@ -151,7 +154,8 @@ def judge(
         reason = f"declared in the agent file, but no run reports it: return {metric.reports} with the output"
         return verdict(State.INCONCLUSIVE, reason)
     if value is None:
-        return verdict(State.UNSCORED, f"no case could be measured: none has {metric.needs or 'a value'}")
+        why = why_unscored if unscored else f"none has {metric.needs or 'a value'}"
+        return verdict(State.UNSCORED, f"no case could be measured: {why}")
     if _fails(gate, values):
         return verdict(State.FAIL, _why_failed(gate, values))
     if gate.floor == "interval" and gate.threshold is not None:

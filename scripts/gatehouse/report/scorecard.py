@@ -206,7 +206,8 @@ def metric_rows(card: Card) -> list[list[str]]:
             value += f", n = {m['n']}"
         sign = "≥" if m.get("direction", "higher") == "higher" else "≤"
         threshold = "every case" if m["threshold"] is None else f"{sign} {show(m['threshold'], unit)}"
-        rows.append([m["name"], value, threshold, m["state"], "" if m["state"] == "pass" else m["reason"]])
+        name = f"{m['name']} ({m['metric']})" if m.get("metric") else m["name"]
+        rows.append([name, value, threshold, m["state"], "" if m["state"] == "pass" else m["reason"]])
     return rows
 
 

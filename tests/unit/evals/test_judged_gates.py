@@ -11,7 +11,8 @@ from gatehouse.agent.definition import JudgeSetting
 from gatehouse.commands._judge import agent_with_judge, bench_for, missing_extras
 from gatehouse.commands._shared import eval_gates
 from gatehouse.errors import UserError
-from gatehouse.evals.metrics import REFUSED, gates_of, registry
+from gatehouse.evals.metrics import REFUSED, Gate, gates_of, registry
+from gatehouse.evals.verdict import CRITICAL
 from tests.support.projects import agent_of
 
 if TYPE_CHECKING:
@@ -249,3 +250,43 @@ def test_a_missing_library_is_said_with_how_to_install_it(
         UserError, match=r"(?s)needs ragas, which is not installed\..*gatehouse-ci\[ragas\] @ git"
     ):
         bench_for(agent, eval_gates(agent, None), None)
+
+
+def test_no_two_metrics_are_scored_alike(tmp_path: Path) -> None:
+    """Scores of one metric never pass for those of another, also under the same name of the user's."""
+    metrics = registry().values()
+    methods = {Gate(metric, None, None).method for metric in metrics}
+    assert len(methods) == len(metrics)
+    gates = [gates_of(judged_agent(tmp_path, {"safe": {"metric": of}}))[0] for of in ("toxicity", "bias")]
+    assert gates[0].method != gates[1].method
+
+
+@pytest.mark.parametrize(
+    "name", ["faithfulness", "answer_relevance", "helpfulness", "critical_cases", "bleu_score"]
+)
+def test_no_metric_wears_the_name_of_another(tmp_path: Path, name: str) -> None:
+    """A name that is a metric's, a rubric's or the verdict's own is no name for anything else."""
+    impostor = {"metric": "regex", "pattern": ".", "threshold": 0.1}
+    with pytest.raises(UserError, match="is the name of another metric"):
+        gates_of(judged_agent(tmp_path, {name: impostor}), {name: 0.85} if name != "critical_cases" else None)
+    assert name != "critical_cases" or name == CRITICAL
+
+
+def test_geval_is_shown_the_answer(tmp_path: Path) -> None:
+    """G-Eval that would not see the answer is refused."""
+    geval = {"metric": "geval", "steps": ["Is it so?"], "threshold": 0.5, "params": ["input"]}
+    with pytest.raises(UserError, match='"params" lacks output'):
+        gates_of(judged_agent(tmp_path, {"a": geval}))
+
+
+def test_a_broken_calibration_is_said_before_anything_is_asked(tmp_path: Path) -> None:
+    """A calibration file that cannot be read, or a name that no file can have, is an error of its own."""
+    agent = judged_agent(tmp_path, {"helpfulness": 4}, judge="ollama:llama3.1:70b")
+    file = tmp_path / "evals/calibration/helpfulness.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    with pytest.raises(UserError, match=r"evals/calibration/helpfulness\.json"):
+        eval_gates(agent, None)
+    named = {"a/b": {"metric": "helpfulness", "threshold": 4}}
+    with pytest.raises(UserError, match="not usable for a file"):
+        eval_gates(judged_agent(tmp_path, named, judge="ollama:llama3.1:70b"), None)

@@ -240,3 +240,17 @@ def test_numbers_are_told_apart_from_their_threshold(
 ) -> None:
     """Three digits, and as many more as it takes to be no threshold that it is not."""
     assert show(value, unit, beside) == shown
+
+
+def test_nothing_scored_within_what_may_be_unscored_says_why() -> None:
+    """Where every case is one that may stay unscored, the reason is the infrastructure's, not the set's."""
+    row = judge(
+        gate("exact_match", 0.8),
+        [],
+        unscored=3,
+        skipped=0,
+        max_unscored=3,
+        why_unscored="filtered: by a filter",
+    )
+    assert row.state is State.UNSCORED
+    assert row.reason == "no case could be measured: filtered: by a filter"

@@ -91,8 +91,8 @@ def _combined(votes: Sequence[Vote], panel: str, metric: Metric) -> float | None
 def _is_near(value: float, holds: Callable[[float], bool], metric: Metric) -> bool:
     """Whether one step nearer or farther would flip `holds`.
 
-    With two grades that is so of each, and where only the best value holds, of every good one: there it does
-    not count.
+    With two grades that is so of each, and where nothing but the best of values without steps holds, of every
+    good one: there it does not count.
     """
     width = metric.high - metric.low
     only_best = not holds(metric.best + (metric.worst - metric.best) * TINY)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gatehouse.errors import Problem
     from gatehouse.evals.metrics.base import JudgedScorer, Metric, Scorer
 
+RESERVED = "critical_cases"
+"""The verdict's own row."""
 REFUSED = by_ragas.REFUSED | by_deepeval.REFUSED
 """Metrics of the libraries that no golden set of single answers can feed, and why."""
 
@@ -52,11 +54,12 @@ class Gate:
 
     @property
     def method(self) -> str:
-        """What a score depends on beside agent and case: version, options, and whoever judges, and how."""
-        method: list[Any] = [self.metric.version, dict(self.options)]
-        if "judge" in self.metric.models:
+        """What a score depends on beside agent and case: metric, options, and whoever judges, and how."""
+        metric = self.metric
+        method: list[Any] = [metric.known_as or metric.name, metric.version, dict(self.options)]
+        if "judge" in metric.models:
             method += [list(self.judged_by.models), self.judged_by.panel, self.judged_by.votes]
-        if "embeddings" in self.metric.models:
+        if "embeddings" in metric.models:
             method.append(self.embeddings)
         return sha256(canonical(method))
 
@@ -168,7 +171,14 @@ class _Asked:
         if not metric and not rubric:
             self.problems.append(_unknown(self.agent, name, meant, self.known))
         found = metric or rubric
-        return replace(found, name=own) if found else None
+        if found is None or own == meant:
+            return found
+        # A name that everybody knows must be what they think: a workflow may have a threshold for it.
+        taken = {RESERVED, *self.known, *REFUSED, *by_rubric.rubric_names(self.agent.root)}
+        if own in taken or known_as(own) != own:
+            self.problems.append(_at(self.agent, name, f'"{own}" is the name of another metric.'))
+            return None
+        return replace(found, name=own, known_as=found.name)
 
 
 def _at(agent: Agent, name: str, message: str, repair: str = "") -> Problem | str:

@@ -73,6 +73,8 @@ class Metric:
     low: float = 0.0
     high: float = 1.0
     step: float | None = None
+    known_as: str = ""
+    """What it is called in the lists, where an agent file gives it another name."""
 
     @property
     def worst(self) -> float:

@@ -65,6 +65,8 @@ def _geval(options: Options) -> Arguments:
     params = options.get("params", ["input", "output"])
     if not isinstance(params, list) or not params or not all(p in list(PARAMS) for p in params):
         raise OptionError(f'"params" is a list of {", ".join(PARAMS)}.')
+    if "output" not in params:
+        raise OptionError('"params" lacks output: the judge would not see what it grades.')
     return {
         "name": "geval",
         "evaluation_steps": _texts(options, "steps", "what the judge checks, one after the other"),

@@ -237,7 +237,7 @@ def test_the_judges_error_comes_through_as_it_is(message: str) -> None:
 
 def test_an_error_of_the_library_is_the_reason_why_nothing_was_scored() -> None:
     """What deepeval refuses, here a sample without what geval is to be shown, is unscored with its words."""
-    options = {"steps": ["Is it right?"], "params": ["expected"]}
+    options = {"steps": ["Is it right?"], "params": ["output", "expected"]}
     with pytest.raises(JudgeError, match="'expected_output' cannot be None") as caught:
         scored("geval", Scripted(), sample(expected=None), **options)
     assert caught.value.kind == "library"
