@@ -76,7 +76,8 @@ def test_commands_get_their_values_by_environment(path: str) -> None:
 def test_the_judges_key_reaches_what_judges(path: str) -> None:
     """A judge's key is handed to the step that asks the judge, or on the way there, and to no other step."""
     # To compare it hands it to nobody.
-    key = re.compile(r"(?<!contains\()(?:inputs|secrets)\.judge[-_]key(?! [!=]=)", re.IGNORECASE)
+    compared = r"(?<!contains\(format\('\{0\}\n', )"
+    key = re.compile(compared + r"(?:inputs|secrets)\.judge[-_]key(?! [!=]=)", re.IGNORECASE)
     way = {"action.yml", "actions/eval-gate/action.yml"}
     astray = [
         place

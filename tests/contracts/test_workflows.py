@@ -102,6 +102,13 @@ def test_every_job_ends(path: str) -> None:
     assert [name for name, job in jobs.items() if "uses" not in job and "timeout-minutes" not in job] == []
 
 
+def test_the_eval_gate_ends_before_its_job() -> None:
+    """A judge that is slow ends its step: a job at its limit is cancelled, and keeps and reports nothing."""
+    job = load(".github/workflows/agent-ci.yml")["jobs"]["gate"]
+    [step] = [step for step in job["steps"] if step.get("id") == "eval-gate"]
+    assert step["timeout-minutes"] <= job["timeout-minutes"] - 10
+
+
 @pytest.mark.parametrize("path", ALL)
 def test_a_called_workflow_gets_what_it_asks_for(path: str) -> None:
     """No called job wants a permission that its caller has not: GitHub would start nothing at all."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -224,6 +227,11 @@ class Repository:
             for line in lines
         ]
 
+    def kept(self) -> list[Path]:
+        """The entries in the caches of the pull request's runs."""
+        [scope] = self.caches.iterdir()
+        return list(scope.iterdir())
+
     def verdict(self, result: ActResult) -> dict[str, Any]:
         """The state of each metric."""
         verdict = json.loads((result.artifacts / "gatehouse-eval/handbook/eval.json").read_bytes())
@@ -273,6 +281,7 @@ def test_judges_in_the_workflow(gh: GitHub, suite: Path, tmp_path: Path, judge: 
     assert {key for key, value in result.jobs.items() if value == "failure"} == {"gate"}
     assert "fail" in repository.verdict(result).values()
     assert "❌" in repository.comment()
+    assert len(repository.kept()) == 3, "the first run's, the forged, and that of the gate that failed"
     again = judge.questions()
     assert len([question for question in again if question in first]) == 1, "of the forged one alone"
     assert len([question for question in again if WRONG in question]) >= 3
@@ -306,24 +315,29 @@ def test_judges_in_one_job(gh: GitHub, suite: Path, tmp_path: Path, judge: Judge
 def test_judgements_that_the_run_job_could_sign_are_not_taken(
     gh: GitHub, suite: Path, tmp_path: Path
 ) -> None:
-    """The gate takes kept judgements only where no line of the judge's key is the model's."""
+    """The gate takes kept judgements only where no line of the judge's key is the model's.
+
+    A line break at the end of either key, with which it may have been stored, makes no difference.
+    """
     model = "sk-model-0123456789"
     taken = {
         "sk-judge-9876543210": True,
-        f"openai=sk-judge-9876543210\\nmistral={model}x": False,  # what only looks alike is not taken either
+        f"openai=sk-judge-9876543210\\nmistral=x{model}": False,  # what only looks alike is not taken either
         model: False,
         f"openai={model}": False,
         f"anthropic=sk-judge-9876543210\\nopenai={model}": False,
+        f"openai={model}\\nanthropic=sk-judge-9876543210\\n": False,
     }
-    jobs = yaml.safe_load((ROOT / ".github/workflows/agent-ci.yml").read_text())["jobs"]
-    [step] = [step for step in jobs["gate"]["steps"] if step["name"] == "Fetch the judgements"]
+    step = step_of("gate", "Fetch the judgements")
     seen = tmp_path / "seen"
 
     def says(judge: str, model: str) -> str:
         pattern = step["with"]["pattern"].replace(".judge-key", judge).replace(".model-key", model)
-        return f"      - run: echo \"$PATTERN\" >> '{seen}'\n        env:\n          PATTERN: {pattern}\n"
+        env = json.dumps({"PATTERN": pattern})
+        return f"      - run: echo \"$PATTERN\" >> '{seen}'\n        env: {env}\n"
 
-    steps = "".join(says(f".JUDGE_{i}", ".MODEL") for i in range(len(taken))) + says(".JUDGE_0", ".NONE")
+    pairs = [(f".JUDGE_{i}", name) for name in (".MODEL", ".MODEL_LINE") for i in range(len(taken))]
+    steps = "".join(says(judge, name) for judge, name in [*pairs, (".JUDGE_0", ".NONE")])
     work = tmp_path / "work"
     (work / ".github/workflows").mkdir(parents=True)
     (work / ".github/workflows/x.yml").write_text(
@@ -335,8 +349,60 @@ def test_judgements_that_the_run_job_could_sign_are_not_taken(
     gh.create_repository(NAME, work, default_branch="develop")
     event = gh.push_event(NAME, "develop")
     checkout = runner_checkout(gh, NAME, event, tmp_path / "checkout")
-    keys = {f"JUDGE_{i}": key.replace("\\n", "\n") for i, key in enumerate(taken)} | {"MODEL": model}
+    keys = {f"JUDGE_{i}": key.replace("\\n", "\n") for i, key in enumerate(taken)}
+    keys |= {"MODEL": model, "MODEL_LINE": f"{model}\n"}
     result = run_act(checkout, "push", event, gh, folder=tmp_path / "run", suite=suite, secrets=keys)
     assert result.exit_code == 0, result.log
     names = {True: "gatehouse-judgements", False: "gatehouse-nothing"}
-    assert seen.read_text().splitlines() == [*(names[taken[key]] for key in taken), names[True]]
+    assert seen.read_text().splitlines() == [*map(names.get, [*taken.values()] * 2), names[True]]
+
+
+def step_of(job: str, name: str) -> dict[str, Any]:
+    """A step of the workflow."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/agent-ci.yml").read_text())["jobs"]
+    [step] = [step for step in jobs[job]["steps"] if step["name"] == name]
+    return dict(step)
+
+
+def run_step(step: dict[str, Any], **env: str) -> str:
+    """Run a step's script as a runner's bash does; what it says."""
+    command = [str(shutil.which("bash")), "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    env = dict.fromkeys(step["env"], "") | {"PATH": os.environ["PATH"]} | env
+    return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@pytest.mark.parametrize("hasher", ["sha256sum", "shasum"])
+def test_judgements_are_the_ones_that_plan_handed_on(tmp_path: Path, hasher: str) -> None:
+    """The gate drops a file with a line less, what plan did not see, and what is no file; none is fine."""
+    programs, folder, said = tmp_path / "bin", tmp_path / "judgements", tmp_path / "said"
+    file, lines = folder / "judgements.jsonl", "".join(f'{{"line":{i}}}\n' for i in range(3))
+    programs.mkdir()
+    for program in ("cut", "rm", hasher):
+        (programs / program).symlink_to(str(shutil.which(program) or pytest.skip(f"no {program} here")))
+    digest, compare = step_of("plan", "Digest of the judgements"), step_of("gate", "Compare the judgements")
+    assert step_of("plan", "Restore the judgements")["if"] == "${{ inputs.reuse-judgements }}"
+    assert compare["env"]["SHA256"] == "${{ needs.plan.outputs.judgements }}"
+
+    def handed_on() -> str:
+        said.write_text("")
+        run_step(digest, FILE=str(file), GITHUB_OUTPUT=str(said), PATH=str(programs))
+        return said.read_text().strip().removeprefix("sha256=")
+
+    def compared(sha256: str) -> tuple[bool, bool]:
+        said = run_step(compare, FOLDER=str(folder), SHA256=sha256, PATH=str(programs))
+        return folder.exists(), "::warning::" in said
+
+    assert handed_on() == ""
+    assert compared("") == (False, False)
+    folder.mkdir()
+    file.write_text(lines)
+    sha256 = handed_on()
+    assert sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    assert compared(sha256) == (True, False)
+    file.write_text(lines.partition("\n")[2])
+    assert compared(sha256) == (False, True)
+    folder.mkdir()
+    file.write_text(lines)
+    assert compared("") == (False, True)
+    file.mkdir(parents=True)
+    assert compared(sha256) == (False, True)
