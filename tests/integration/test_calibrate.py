@@ -250,6 +250,23 @@ def test_a_minimum_asks_for_thirty_labels(repository: Path, labels: list[dict[st
     assert row["reason"].startswith("4 is at least" if enough else "10 labels are too few")
 
 
+def test_a_minimum_asks_for_the_labels_that_were_measured(repository: Path) -> None:
+    """A pass counts while the labels are there as they were: changed ones or none leave it inconclusive."""
+    (repository / "agents/helper.yaml").write_text(AGENT.replace(JUDGED, WITH_MINIMUM))
+    write_labels(repository, THIRTY)
+    with judging(wanted) as judge:
+        assert gatehouse(repository, judge.url).returncode == 0
+    assert gated(repository, 4)["state"] == "pass"
+    write_labels(repository, THIRTY[1:])
+    row = gated(repository, 4)
+    assert row["state"] == "inconclusive"
+    assert "30 labels; the labels have changed since: run `gatehouse calibrate`" in row["reason"]
+    (repository / "labels.jsonl").unlink()
+    row = gated(repository, 4)
+    assert row["state"] == "inconclusive"
+    assert "30 labels; its labels labels.jsonl are not in the repository" in row["reason"]
+
+
 def test_below_the_minimum_is_1(repository: Path) -> None:
     """A judge that disagrees with people fails the minimum; what was measured is written."""
     file = repository / "agents/helper.yaml"

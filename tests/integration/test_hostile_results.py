@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gatehouse.commands._shared import eval_gates
-from gatehouse.errors import Exit
+from gatehouse.errors import Exit, UserError
+from gatehouse.evals.run_files import locked
 from tests.support.projects import call, cases, read, write_golden, write_project
 
 if TYPE_CHECKING:
@@ -50,6 +52,46 @@ def test_committed_results_are_refused(tmp_path: Path, stage: str) -> None:
     assert "is committed" in done.err
     assert "git rm -r --cached .gatehouse" in done.err
     assert {p: p.read_bytes() for p in (tmp_path / ".gatehouse").rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("stage", [("score",), ("eval-gate", "--runs", ".gatehouse/echo/runs.jsonl")])
+def test_scoring_where_another_run_writes_is_refused(tmp_path: Path, stage: tuple[str, ...]) -> None:
+    """While a folder is held, whoever scores into it is told so, and the scores there stay as they are."""
+    write_project(tmp_path)
+    assert call(tmp_path, "eval-gate").code == Exit.PASS
+    before = {name: (tmp_path / OUT / name).read_bytes() for name in ("scores.json", "scores.jsonl")}
+    with locked(tmp_path / OUT):
+        done = call(tmp_path, *stage)
+    assert done.code == Exit.INVALID
+    assert "another run writes its results here" in done.err
+    assert {name: (tmp_path / OUT / name).read_bytes() for name in before} == before
+    assert call(tmp_path, *stage).code == Exit.PASS
+
+
+@pytest.mark.parametrize("stage", ["score", "eval-gate"])
+def test_whoever_scores_holds_the_folder(tmp_path: Path, monkeypatch: Any, stage: str) -> None:
+    """From the reading of the runs to the last word nobody else gets in."""
+    write_project(tmp_path)
+    call(tmp_path, "run")
+    module = f"gatehouse.commands.{stage.replace('-', '_')}"
+    held = []
+
+    def watched(name: str) -> None:
+        original = getattr(import_module(module), name)
+
+        def step(*arguments: Any) -> Any:
+            with pytest.raises(UserError, match="another run writes"), locked(tmp_path / OUT):
+                pass
+            held.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(f"{module}.{name}", step)
+
+    steps = ["runs_of", "write_scores"] + ["judge_folder"] * (stage == "eval-gate")
+    for name in steps:
+        watched(name)
+    assert call(tmp_path, stage).code == Exit.PASS
+    assert held == steps
 
 
 def test_a_link_in_the_place_of_results_is_refused(tmp_path: Path) -> None:

@@ -269,3 +269,27 @@ def test_a_metric_of_a_library_that_asks_nobody(tmp_path: Path) -> None:
     done = gatehouse(folder, "eval-gate")
     assert done.code == Exit.PASS, done.out + done.err
     assert "Judge" not in done.out
+
+
+def test_what_no_judge_looked_at_is_said(tmp_path: Path, model: StandInModel) -> None:
+    """Cases that a judged metric does not apply to are counted in the verdict's warnings, on a pass too."""
+    folder = project(tmp_path, metrics={"accurate": {"metric": "answer_accuracy", "threshold": 0}})
+    golden = folder / "golden.jsonl"
+    first, *others = golden.read_text().splitlines()
+    whole = json.loads(first) | {"expected": "Notice is four weeks."}
+    golden.write_text("\n".join([json.dumps(whole), *others, ""]))
+    done = gatehouse(folder, "eval-gate", "--judge", "ollama:llama3.1:70b", env=told(model))
+    assert done.code == Exit.PASS, done.out + done.err
+    verdict = read(folder / ".gatehouse/echo/eval.json")
+    assert any("accurate: 2 of 3 cases lack what it needs (expected)" in text for text in verdict["warnings"])
+    assert verdict["metrics"][0]["metric"] == "answer_accuracy"
+    assert "accurate (answer_accuracy)" in done.out
+
+
+def test_votes_were_asked_for_near_one_threshold(tmp_path: Path, model: StandInModel) -> None:
+    """A verdict at another threshold is not reached from votes asked for near the old one."""
+    folder = project(tmp_path, metrics={"helpfulness": 2}, judge="ollama:llama3.1:70b")
+    assert gatehouse(folder, "eval-gate", env=told(model)).code == Exit.PASS
+    assert gatehouse(folder, "verdict", "--threshold", "helpfulness=3").code == Exit.UNSCORED
+    assert gatehouse(folder, "score", "--threshold", "helpfulness=3", env=told(model)).code == Exit.PASS
+    assert gatehouse(folder, "verdict", "--threshold", "helpfulness=3").code == Exit.PASS

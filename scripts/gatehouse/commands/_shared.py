@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from gatehouse.errors import Exit, GatehouseError, InfrastructureError, State, U
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import Gate, gates_of
 from gatehouse.evals.results import OUT, SCHEMA, StaleError, Subject, find_runs, write_json
+from gatehouse.github.escape import plain
 from gatehouse.github.event import current_commit
 from gatehouse.github.runner import annotate, in_actions, set_outputs, show_error
 
@@ -365,6 +366,8 @@ def finish(results: list[Result]) -> None:
 
     A gate that failed, or passed without proof, also says so where the run's summary shows it.
     """
+    # A reason may quote a model: one line, and nothing in it that a later step's log would obey.
+    results = [replace(result, reason=" ".join(plain(result.reason).split())) for result in results]
     for result in results:
         if result.state in (State.FAIL, State.INCONCLUSIVE) and in_actions():
             annotate("error" if result.state is State.FAIL else "warning", f"{result.name}: {result.reason}")

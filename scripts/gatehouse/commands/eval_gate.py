@@ -20,6 +20,7 @@ from gatehouse.commands.run import run_agent, run_options
 from gatehouse.commands.verdict import judge_folder
 from gatehouse.errors import GatehouseError, InfrastructureError, State
 from gatehouse.evals.results import runs_of
+from gatehouse.evals.run_files import locked
 from gatehouse.evals.score import write_scores
 from gatehouse.github.runner import say
 
@@ -64,8 +65,9 @@ def eval_gate(
             raise failure
         if failure:
             say(str(failure), sys.stderr)
-        repeats, found = runs_of(subject, files)
-        write_scores(subject, gates, repeats, found, files, folder, bench)
-        return judge_folder(subject, gates, folder)
+        with locked(folder):
+            repeats, found = runs_of(subject, files)
+            write_scores(subject, gates, repeats, found, files, folder, bench)
+            return judge_folder(subject, gates, folder)
 
     finish(each_agent(agents, out, "eval.json", work))

@@ -17,6 +17,7 @@ from gatehouse.commands._shared import (
 )
 from gatehouse.errors import State
 from gatehouse.evals.results import runs_of
+from gatehouse.evals.run_files import locked
 from gatehouse.evals.score import write_scores
 from gatehouse.github.runner import say
 
@@ -48,8 +49,9 @@ def score(
         gates, subject = eval_gates(agent, threshold), subject_of(agent, dataset)
         bench = bench_for(agent, gates, out)
         files = runs_for(agent, runs, folder, only=only)
-        repeats, found = runs_of(subject, files)
-        write_scores(subject, gates, repeats, found, files, folder, bench)
+        with locked(folder):
+            repeats, found = runs_of(subject, files)
+            write_scores(subject, gates, repeats, found, files, folder, bench)
         say(f"{agent.name}: scored by {', '.join(gate.metric.name for gate in gates)}.")
         (folder / "eval.json").unlink(missing_ok=True)  # scored, and not judged yet
         return State.PASS, "scored"

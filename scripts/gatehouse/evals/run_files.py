@@ -100,7 +100,7 @@ def drop_verdicts(out_dir: Path) -> None:
 
 @contextmanager
 def locked(out_dir: Path) -> Iterator[None]:
-    """Make `out_dir` and hold it alone; raises UserError where another run holds it."""
+    """Make `out_dir` and hold it alone, to run or to score; raises UserError where another run holds it."""
     with writing(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
         lock = (out_dir / "run.lock").open("ab")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gatehouse.evals.dataset import Case
     from gatehouse.evals.judges.bench import Bench
     from gatehouse.evals.metrics import Gate
-    from gatehouse.evals.metrics.base import Score
+    from gatehouse.evals.metrics.base import Metric, Score
     from gatehouse.evals.results import Subject
 
 STATES = ("scored", "skipped", "fault", "unscored")
@@ -85,7 +85,12 @@ def write_scores(
             else None,
             "judge": bench.report() if bench and bench.models else None,
             "metrics": {
-                gate.metric.name: {"version": gate.metric.version, "method": gate.method} for gate in gates
+                gate.metric.name: {
+                    "version": gate.metric.version,
+                    "method": gate.method,
+                    "voted_at": gate.voted_at,
+                }
+                for gate in gates
             },
         },
     )
@@ -156,13 +161,17 @@ class Tally:
     lines: array[int]
     unscored: bytearray
     faults: bytearray
+    low: float
+    high: float
     why_unscored: str = ""
 
     @classmethod
-    def empty(cls, cases: int) -> Tally:
-        """No line yet for any of `cases`."""
+    def empty(cls, cases: int, metric: Metric) -> Tally:
+        """No line yet of this metric for any of `cases`."""
         zeros = array("i", bytes(4 * cases))
-        return cls(array("d", bytes(8 * cases)), zeros[:], zeros[:], bytearray(cases), bytearray(cases))
+        sums, unscored, faults = array("d", bytes(8 * cases)), bytearray(cases), bytearray(cases)
+        ends = (metric.low, metric.high) if metric.per_case else (0.0, math.inf)
+        return cls(sums, zeros[:], zeros[:], unscored, faults, *ends)
 
     def add(self, slot: int, line: dict[str, Any]) -> None:
         """Take one line of `scores.jsonl` for the case at `slot`."""
@@ -170,6 +179,8 @@ class Tally:
         valued = value is not None and math.isfinite(value) and state in ("scored", "fault")
         if state not in STATES or not (valued or value is None):
             raise ValueError(f"state {state!r} with value {value!r}")
+        if value is not None and not self.low - 1e-9 <= value <= self.high + 1e-9:
+            raise ValueError(f"value {value!r} is not from {self.low:g} to {self.high:g}")
         self.lines[slot] += 1
         if state == "unscored":
             self.unscored[slot] = 1
@@ -209,13 +220,13 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
     scores = Scores(info)
     try:
         subject.check(info["agent"], info["dataset"], info.get("commit"), out / "scores.json")
-        missing = [g.metric.name for g in gates if _method(info, g.metric.name) != g.method]
+        missing = [g.metric.name for g in gates if _method(info, g.metric.name) != (g.method, g.voted_at)]
         if missing:
             raise StaleError(
-                f"{out / 'scores.jsonl'} has no scores of {', '.join(missing)} as it is asked for now: its "
-                "options, rubric, judge or library are others. Score the runs again: `gatehouse score`."
+                f"{out / 'scores.jsonl'} has no scores of {', '.join(missing)} as it is asked for now: "
+                "options, rubric, judge, threshold or library are others. Score again: `gatehouse score`."
             )
-        scores.tallies = {gate.metric.name: Tally.empty(len(subject.golden)) for gate in gates}
+        scores.tallies = {gate.metric.name: Tally.empty(len(subject.golden), gate.metric) for gate in gates}
         with (out / "scores.jsonl").open(encoding="utf-8") as lines:
             for text in lines:
                 line = json.loads(text)
@@ -238,8 +249,9 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
     return scores
 
 
-def _method(info: dict[str, Any], metric: str) -> str | None:
-    return str(info["metrics"][metric].get("method")) if metric in info["metrics"] else None
+def _method(info: dict[str, Any], metric: str) -> tuple[Any, Any] | None:
+    found = info["metrics"].get(metric)
+    return found and (found.get("method"), found.get("voted_at"))
 
 
 def _count(info: dict[str, Any], key: str) -> int:

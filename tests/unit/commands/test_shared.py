@@ -13,6 +13,7 @@ from gatehouse.commands._shared import (
     Thresholds,
     agent_files,
     exit_code,
+    finish,
     first_lines,
     folder_of,
     leave,
@@ -169,6 +170,23 @@ def test_what_a_failed_stage_leaves(folder: Path, file: str) -> None:
     assert left["agent"] == {"name": "a", "version": None, "digest": None, "path": "agents/a.yaml"}
     assert left["dataset"] is None
     assert left["commit"] is None
+
+
+def test_a_reason_is_one_line_for_later_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model wrote reaches no output with line ends, escapes or characters that nobody sees."""
+    monkeypatch.setenv("GITHUB_OUTPUT", str(folder / "output"))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    reason = "bad:\n::error::x\r\x1b[31mred\x00 \u202eevil\u200b \ud800.\u2028end"
+    for count in (1, 2):
+        (folder / "output").write_text("")
+        results = [Result(f"a{i}", State.FAIL, reason, Exit.FAIL) for i in range(count)]
+        with click.Context(click.Command("x")), pytest.raises(click.exceptions.Exit):
+            finish(results)
+        text = (folder / "output").read_text()
+        clean = "bad: ::error::x red evil \ufffd. end"
+        assert "\n" + (clean if count == 1 else f"a0: {clean}; a1: {clean}") + "\n" in text
+        [agents] = [json.loads(line) for line in text.splitlines() if line.startswith("[")]
+        assert [agent["reason"] for agent in agents] == [clean] * count
 
 
 def test_metrics_lists_every_metric(folder: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from gatehouse.agent.protocol import Run
 from gatehouse.errors import InfrastructureError, UserError
-from gatehouse.evals.metrics import gates_of
+from gatehouse.evals.metrics import gates_of, registry
+from gatehouse.evals.metrics.base import Metric
 from gatehouse.evals.results import StaleError, Subject
-from gatehouse.evals.score import Scores, read_scores, score_run, write_scores
+from gatehouse.evals.score import Scores, Tally, read_scores, score_run, write_scores
 from tests.support.projects import COMMIT, CRASH, HANG, NO_ROUTE, cases, run_of, runs_of, subject_of
 
 if TYPE_CHECKING:
@@ -218,6 +219,8 @@ LINE = {
         json.dumps(LINE | {"value": "1"}),
         json.dumps(LINE | {"value": float("nan")}),
         json.dumps(LINE | {"value": float("inf")}),
+        json.dumps(LINE | {"value": 500}),
+        json.dumps(LINE | {"value": -0.01, "state": "fault"}),
         json.dumps(LINE | {"state": "splendid"}),
         json.dumps(LINE | {"state": "unscored"}),
         json.dumps({key: value for key, value in LINE.items() if key != "state"}),
@@ -232,6 +235,8 @@ LINE = {
         "text",
         "nan",
         "inf",
+        "above",
+        "below",
         "state",
         "mixed",
         "missing",
@@ -276,6 +281,18 @@ def test_a_malformed_scores_json_is_refused(tmp_path: Path, changed: dict[str, A
     (tmp_path / "scores.json").write_text(json.dumps(info))
     with pytest.raises(StaleError):
         read_scores(subject, gates, tmp_path)
+
+
+def test_a_value_beyond_its_rubrics_scale_is_none(tmp_path: Path) -> None:
+    """The bounds are those of the metric: 5 of 5 is a score and 6 is not; seconds and dollars have none."""
+    rubric = Metric("helpfulness", "quality", "", low=1, high=5)
+    line = LINE | {"metric": "helpfulness"}
+    for value in (1, 3.5, 5, 5 + 1e-12):
+        Tally.empty(1, rubric).add(0, line | {"value": value})
+    for value in (0, 0.99, 5.01, 500):
+        with pytest.raises(ValueError, match="is not from 1 to 5"):
+            Tally.empty(1, rubric).add(0, line | {"value": value})
+    Tally.empty(1, registry()["latency_p95"]).add(0, line | {"value": 500})
 
 
 def test_missing_scores_say_what_to_run(tmp_path: Path) -> None:

@@ -14,11 +14,25 @@ if TYPE_CHECKING:
     from gatehouse.evals.dataset import Case
 
 
+MAX_SHOWN = 100_000
+"""Characters of one text that a judge is shown; a longer one is never cut: its part is not it."""
+TOO_LONG = f"longer than {MAX_SHOWN:,} characters, which no judge is shown"
+LONG = {
+    "input": f"the input is {TOO_LONG}",
+    "output": f"the answer is {TOO_LONG}",
+    "expected": f"the expected answer is {TOO_LONG}",
+    "contexts": f"the contexts together are {TOO_LONG}",
+    "tool_calls": f"the tool calls together are {TOO_LONG}",
+    "expected_tools": f"the expected tool calls together are {TOO_LONG}",
+}
+"""What is said of each text that is too long."""
+
+
 class JudgeError(Exception):
     """No value came of it: the sample is unscored, and `message` says why.
 
     `kind` is "connection", "timeout", "key", "quota", "provider-error", "malformed", "filtered", "refused",
-    "budget", "dead" (a provider that is asked no more), "too-long" or "library".
+    "budget", "dead" (a provider that is asked no more) or "library".
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -54,6 +68,23 @@ class Sample:
             "expected_tools": self.expected_tools is None,
         }
         return [what for what in required if missing[what]]
+
+    def too_long(self, required: Sequence[str]) -> list[str]:
+        """What is too long to be shown to a judge, of input, output and what is `required`."""
+        texts = {
+            "input": [self.input],
+            "output": [self.output],
+            "expected": [self.expected or ""],
+            "contexts": self.contexts or [],
+            "tool_calls": _texts(self.tool_calls),
+            "expected_tools": _texts(self.expected_tools),
+        }
+        looked_at = dict.fromkeys(("input", "output", *required))
+        return [what for what in looked_at if sum(map(len, texts[what])) > MAX_SHOWN]
+
+
+def _texts(calls: Sequence[ToolCall] | None) -> list[str]:
+    return [call.name + as_text(call.arguments) for call in calls or []]
 
 
 def sample_of(case: Case, run: Run) -> Sample:

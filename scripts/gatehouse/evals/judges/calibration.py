@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.agent.digest import sha256
 from gatehouse.agent.protocol import replace_file
 from gatehouse.agent.schema import faults
 from gatehouse.agent.source import RefusedError, decode, locate, parse_json, read_file
@@ -24,7 +25,7 @@ from gatehouse.evals.agreement import (
     flips,
     rater_pairs,
 )
-from gatehouse.evals.judges.labels import scale_of, snapped
+from gatehouse.evals.judges.labels import read_bytes, scale_of, snapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,7 @@ class Calibration:
     statistic follows from them at any threshold. `grades` is the scale, None where any number is a value;
     `people` the agreement of people with each other, where a text has several raters; `flips` by judge.
     `undecided` texts the judge would not grade, on `split` ones the raters are; neither is in a pair.
+    `doubt` says what is wrong with its labels as they are now, "" for nothing.
     """
 
     metric: str
@@ -74,6 +76,7 @@ class Calibration:
     people: Agreement | None = None
     by_tag: Mapping[str, Agreement] | None = None
     flips: Mapping[str, Flips] | None = None
+    doubt: str = ""
 
     @property
     def n(self) -> int:
@@ -200,7 +203,18 @@ def read_calibration(root: Path, metric: str, key: str) -> Calibration | None:
     entry = _entries(root, metric).get(key)
     if entry is None:
         return None
-    return _from_json(path, metric, key, entry)
+    calibration = _from_json(path, metric, key, entry)
+    return replace(calibration, doubt=_doubt(root, calibration))
+
+
+def _doubt(root: Path, calibration: Calibration) -> str:
+    """Whether its labels are still those that it was measured on, where they are in the repository at all."""
+    try:
+        data = read_bytes(root, calibration.labels)
+    except UserError:
+        return f"its labels {calibration.labels[:200]} are not in the repository"
+    changed = sha256(data) != calibration.labels_digest
+    return "the labels have changed since: run `gatehouse calibrate`" if changed else ""
 
 
 def last_day(root: Path, metric: str) -> str | None:

@@ -17,7 +17,7 @@ from gatehouse.agent.digest import canonical, sha256
 from gatehouse.agent.protocol import MalformedError, as_text, parse_tool_calls
 from gatehouse.agent.source import RefusedError, check_file, decode, locate, parse_json
 from gatehouse.errors import Problem, UserError
-from gatehouse.evals.judges.base import Sample
+from gatehouse.evals.judges.base import LONG, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REQUIRED = ("metric", "input", "output", "grade")
 LISTS = ("contexts", "tool_calls", "expected_tools", "tags")
+TEXTS = ("metric", "rater", "id")
 FIELDS = (*REQUIRED, "expected", *LISTS, "id", "rater")
 """The columns of a CSV file, or the keys of a line of JSON."""
 MEANT = {
@@ -106,7 +107,7 @@ def read_labels(
     `known_as` is a metric's own name for another spelling. Raises UserError with every bad row, the first 20
     in full.
     """
-    data = _read(root, path)
+    data = read_bytes(root, path)
     texts: dict[str, dict[bytes, _Rated]] = {}
     problems: list[Problem] = []
     for row in _rows(path, data):
@@ -129,7 +130,8 @@ def read_labels(
         name: [_labelled(rated, metrics[name]) for rated in rated_texts.values()]
         for name, rated_texts in texts.items()
     }
-    return Labels(path, sha256(data), found)
+    own = locate(root, path).relative_to(root.resolve()).as_posix()  # found again from another folder too
+    return Labels(own, sha256(data), found)
 
 
 def scale_of(metric: Metric) -> list[float] | None:
@@ -172,7 +174,8 @@ def _labelled(rated: _Rated, metric: Metric) -> Labelled:
     return Labelled(rated.line, rated.sample, ratings, together(ratings, metric), tuple(rated.tags), rated.id)
 
 
-def _read(root: Path, path: str) -> bytes:
+def read_bytes(root: Path, path: str) -> bytes:
+    """The bytes of a file of labels; raises UserError where it is missing, outside of `root`, or too big."""
     try:
         place = locate(root, path)
         check_file(place, path)
@@ -318,15 +321,19 @@ def _take(
     fields = row.fields
     if missing := [name for name in REQUIRED if name not in fields]:
         raise _WrongError(f"{_and(missing)} {'is' if len(missing) == 1 else 'are'} empty.")
+    if wrong := [name for name in TEXTS if not isinstance(fields.get(name, ""), str)]:
+        raise _WrongError(f"{_and(wrong)} {'is' if len(wrong) == 1 else 'are'} no text.", "Put it in quotes.")
     metric = _metric(fields["metric"], metrics, known_as)
     sample = _sample(fields)
     if lacks := sample.lacks(metric.requires):
         raise _WrongError(f"{metric.name} needs {_and(lacks)}, and the row has none.")
+    if long := sample.too_long(metric.requires):
+        raise _WrongError(f"{LONG[long[0]]}.", "Remove the row: the judge is not asked about such a text.")
     grade = _grade(fields["grade"], metric)
-    rater = as_text(fields.get("rater", ""))
+    rater = fields.get("rater", "")
     calls = [fields.get(name) for name in ("tool_calls", "expected_tools")]
     key = canonical([sample.input, sample.output, sample.expected, sample.contexts, *calls])
-    name = as_text(fields.get("id", ""))
+    name = fields.get("id", "")
     rated = texts.setdefault(metric.name, {}).setdefault(key, _Rated(row.line, sample, name))
     if rater in rated.grades:
         who = f"by {json.dumps(rater, ensure_ascii=False)}" if rater else "without a rater"
@@ -338,13 +345,13 @@ def _take(
     rated.tags |= dict.fromkeys(_texts(fields, "tags") or [])
 
 
-def _metric(name: Any, metrics: Mapping[str, Metric], known_as: Callable[[str], str]) -> Metric:
-    own = name if name in metrics else known_as(str(name))
+def _metric(name: str, metrics: Mapping[str, Metric], known_as: Callable[[str], str]) -> Metric:
+    own = name if name in metrics else known_as(name)
     if own in metrics:
         return metrics[own]
-    near = get_close_matches(str(name), metrics, 1)
+    near = get_close_matches(name, metrics, 1)
     hint = f'Did you mean "{near[0]}"?' if near else f"Judged here: {', '.join(metrics)}."
-    shown = json.dumps(str(name)[:80], ensure_ascii=False)
+    shown = json.dumps(name[:80], ensure_ascii=False)
     raise _WrongError(f"the agent is not held to a judged metric {shown}.", hint)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gatehouse.errors import GatehouseError
-from gatehouse.evals.judges.base import JudgeError, Sample, UndecidedError, sample_of
+from gatehouse.evals.judges.base import LONG, JudgeError, Sample, UndecidedError, sample_of
 from gatehouse.evals.judges.votes import Vote, combine, wants_more, why_undecided
 from gatehouse.evals.progress import Progress
 
@@ -29,7 +29,6 @@ OF_THE_REPLY = {
     "tool_calls": "the agent reports no tool_calls",
 }
 """What the agent should have reported: without it nobody can say whether the metric holds."""
-
 
 CALLS = 20
 """Deadlines of a call that a vote may take: the client ends each call, this a library that never ends."""
@@ -129,6 +128,8 @@ class Court:
             return Judged("skipped", None, "")
         if lacks:
             return Judged("unscored", None, OF_THE_REPLY[lacks[0]])
+        if long := sample.too_long(gate.metric.requires):
+            return _not_shown(gate, run, long)
         return await self.judge(gate, sample)
 
     async def judge(self, gate: Gate, sample: Sample) -> Judged:
@@ -180,3 +181,12 @@ class Court:
         if not (math.isfinite(score.value) and metric.low - 1e-9 <= score.value <= metric.high + 1e-9):
             raise JudgeError("malformed", f"{score.value} is not from {metric.low:g} to {metric.high:g}")
         return Vote(judge.name, score.value, score.reason)
+
+
+def _not_shown(gate: Gate, run: Run, long: Sequence[str]) -> Judged:
+    """Texts that are too long to judge: the agent's own are its failure, the golden set's are not."""
+    reported = {"output", "tool_calls"} | ({"contexts"} if run.contexts is not None else set())
+    own = [what for what in long if what in reported]
+    if own:
+        return Judged("scored", gate.metric.worst, LONG[own[0]])
+    return Judged("unscored", None, f"in the golden set {LONG[long[0]]}")

@@ -10,6 +10,7 @@ from gatehouse.evals.agreement import Estimate, corrected
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gatehouse.evals.agreement import Agreement
     from gatehouse.evals.judges.calibration import Calibration, Holds
     from gatehouse.evals.statistics import Interval
 
@@ -35,12 +36,21 @@ def status(
 ) -> Status:
     """What a calibration says of a judge, at the threshold of `holds` or else at its own.
 
-    Without a minimum everything passes; with one only a kappa that reaches it on `MIN_LABELS` labels or more.
+    Without a minimum everything passes; with one only a kappa that reaches it on `MIN_LABELS` labels or more,
+    which are in the repository as they were.
     `before` is the day on which another way of judging the metric was calibrated.
     """
     found = calibration and calibration.agreement(holds)
-    if not found:
+    if not (calibration and found):
         return Status(False, min_kappa is None, _not_calibrated(min_kappa, before))
+    shown = _shown(found, min_kappa)
+    if not calibration.doubt:
+        return shown
+    return Status(True, min_kappa is None, f"{shown.reason}; {calibration.doubt}", shown.kappa)
+
+
+def _shown(found: Agreement, min_kappa: float | None) -> Status:
+    """What an agreement says of a judge."""
     labels = f"{found.n} label{'s' * (found.n != 1)}"
     if found.kappa is None:
         reason = f"kappa is undefined: people and judge give one and the same grade only, {labels}"

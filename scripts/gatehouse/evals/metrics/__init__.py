@@ -63,6 +63,12 @@ class Gate:
             method.append(self.embeddings)
         return sha256(canonical(method))
 
+    @property
+    def voted_at(self) -> float | None:
+        """The threshold near which a judge votes again: there the votes depend on it, the method does not."""
+        voted = "judge" in self.metric.models and self.judged_by.votes > 1
+        return (self.metric.best if self.threshold is None else self.threshold) if voted else None
+
     def holds(self, value: float) -> bool:
         """Whether a value, of one case or of all, is on the good side of the threshold."""
         tolerance = 1e-9  # 0.1 + 0.2: a mean is never to fail for the last bit of a float

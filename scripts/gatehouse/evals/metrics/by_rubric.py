@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gatehouse.agent.schema import nearest
 from gatehouse.agent.source import RefusedError, locate
 from gatehouse.errors import Problem, UserError
-from gatehouse.evals.judges.base import JudgeError, UndecidedError
+from gatehouse.evals.judges.base import UndecidedError
 from gatehouse.evals.judges.question import question, reply_schema, rubric_digest
 from gatehouse.evals.judges.rubric import NAME, load_rubric
 from gatehouse.evals.metrics.base import JudgedScorer, Metric, Score
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from gatehouse.evals.judges.rubric import Dimension, Rubric
 
 FOLDER = "evals/rubrics"
-MAX_SHOWN = 100_000
-"""Characters of one text that a judge is shown; a longer one is unscored, never cut: its part is not it."""
 MAX_SUMMARY = 120
 
 
@@ -109,13 +107,7 @@ def _scorer(rubric: Rubric, dimension: Dimension) -> JudgedScorer:
     schema = reply_schema(rubric)
 
     async def score(sample: Sample, judge: Judge) -> Score:
-        shown = _shown(rubric, sample)
-        for what, text in shown.items():
-            size = len(text) if isinstance(text, str) else sum(map(len, text))
-            if size > MAX_SHOWN:
-                limit = f"a judge is shown at most {MAX_SHOWN:,}"
-                raise JudgeError("too-long", f'"{what}" has {size:,} characters: {limit}')
-        reply = await judge.ask(question(rubric, shown), schema)
+        reply = await judge.ask(question(rubric, _shown(rubric, sample)), schema)
         grade, reason = _graded(reply, dimension)
         if grade is None:
             raise UndecidedError(reason)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gatehouse.agent.definition import JudgeSetting
+from gatehouse.agent.digest import sha256
 from gatehouse.errors import UserError
 from gatehouse.evals.judges import calibration
 from gatehouse.evals.judges.base import Sample
@@ -155,10 +156,39 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     back = read_calibration(tmp_path, "helpfulness", gate_of().method)
     assert back is not None
     assert back.kappa == found.kappa
-    assert replace(back, people=None, by_tag=found.by_tag, flips=found.flips) == found
+    assert replace(back, people=None, by_tag=found.by_tag, flips=found.flips, doubt="") == found
     assert list((tmp_path / "evals/calibration").iterdir()) == [
         tmp_path / "evals/calibration/helpfulness.json"
     ]
+
+
+def test_labels_that_changed_or_are_gone_are_told(tmp_path: Path) -> None:
+    """What was measured holds for the labels that it was measured on, and for others nobody knows."""
+    (tmp_path / "labels.csv").write_text("as it was")
+    write_calibration(tmp_path, replace(calibrated(PAIRS), labels_digest=sha256(b"as it was")))
+    doubts = []
+    for now in ("as it was", "as it is", None):
+        if now is None:
+            (tmp_path / "labels.csv").unlink()
+        else:
+            (tmp_path / "labels.csv").write_text(now)
+        found = read_calibration(tmp_path, "helpfulness", gate_of().method)
+        assert found is not None
+        doubts.append(found.doubt)
+    assert doubts == [
+        "",
+        "the labels have changed since: run `gatehouse calibrate`",
+        "its labels labels.csv are not in the repository",
+    ]
+
+
+@pytest.mark.parametrize("path", ["../labels.csv", "/etc/hostname", ".", "a\x00b"])
+def test_labels_outside_of_the_repository_are_not_in_it(tmp_path: Path, path: str) -> None:
+    """Wherever the file leads, nothing outside is read, and the digest of it counts for nothing."""
+    write_calibration(tmp_path, replace(calibrated(PAIRS), labels=path))
+    found = read_calibration(tmp_path, "helpfulness", gate_of().method)
+    assert found is not None
+    assert found.doubt == f"its labels {path} are not in the repository"
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,40 @@ def test_every_bad_row_is_said_at_once(tmp_path: Path) -> None:
         assert said in fault
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"metric": ["x"], "input": 1, "output": 2, "grade": "5"}, '"metric" is no text.\nPut it in quotes.'),
+        ({"metric": 5, "rater": {"ann": 1}, "id": 7}, '"metric", "rater" and "id" are no text.'),
+        ({"grade": ["5"]}, 'grade ["5"] is not one of helpfulness.'),
+        ({"grade": True}, "grade true is not one of helpfulness."),
+        ({"contexts": [1]}, '"contexts" is no list of texts.'),
+        ({"tags": {"a": 1}}, '"tags" is no list of texts.'),
+        ({"tool_calls": [5]}, '"tool_calls" is no list of tool calls.'),
+        ({"output": "x" * 100_001}, "the answer is longer than 100,000 characters, which no judge is shown."),
+    ],
+)
+def test_a_field_of_another_kind_is_refused(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    """Whatever JSON stands in a field, and however much of it, it is told by its line."""
+    [fault] = refused(tmp_path, jsonl(row(**changed)), "labels.jsonl")
+    assert fault.startswith(f"labels.jsonl:1: {said}")
+
+
+def test_inputs_and_outputs_may_be_any_json(tmp_path: Path) -> None:
+    """As in the golden set: what is no text is graded as its JSON."""
+    labels = read(tmp_path, jsonl(row(input={"q": 1}, output=[1])), "labels.jsonl")
+    [[text]] = labels.texts.values()
+    assert (text.sample.input, text.sample.output) == ('{"q": 1}', "[1]")
+
+
+def test_the_path_is_the_repositorys(tmp_path: Path) -> None:
+    """A file named by its whole path is known by the one that holds wherever the repository lies."""
+    (tmp_path / "evals").mkdir()
+    read(tmp_path, jsonl(row()), "evals/labels.jsonl")
+    whole = str(tmp_path / "evals/labels.jsonl")
+    assert read_labels(whole, tmp_path, METRICS).path == "evals/labels.jsonl"
+
+
 def test_the_first_twenty_faults_are_shown(tmp_path: Path) -> None:
     """Of many faults twenty are said, and how many more there are."""
     faults = refused(tmp_path, jsonl(*(row(grade=0, input=str(i)) for i in range(25))), "labels.jsonl")

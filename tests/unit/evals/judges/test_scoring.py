@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections import defaultdict
@@ -11,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gatehouse.agent.definition import JudgeSetting
+from gatehouse.agent.protocol import ToolCall
 from gatehouse.commands._judge import bench_for
 from gatehouse.commands._shared import eval_gates
-from gatehouse.evals.judges.model import JUDGE_BASE_URL, JUDGE_KEY
+from gatehouse.evals.judges.bench import Bench
+from gatehouse.evals.judges.model import JUDGE_BASE_URL, JUDGE_KEY, Models
+from gatehouse.evals.judges.scoring import Court
+from gatehouse.evals.metrics import Gate, registry
 from gatehouse.evals.results import StaleError, Subject
 from gatehouse.evals.score import Scores, read_scores, write_scores
 from tests.support.projects import CRASH, NO_ROUTE, cases, run_of, runs_of, subject_of
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.agent.protocol import Run
+    from gatehouse.evals.judges.base import Judge, Sample
+    from gatehouse.evals.metrics.base import Score
 
 RUBRIC = """\
 rubric:
@@ -206,6 +214,82 @@ def test_what_a_case_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [line["state"] for line in lines] == ["skipped", "unscored", "scored", "unscored"]
     assert lines[1]["reason"].startswith("no contexts")
     assert set(grader.asked) == {"a2"}
+
+
+def long_run(subject: Subject, what: str, size: int) -> Run:
+    """A run of case c0 whose golden set or reply has a text of so many characters; the rest is short."""
+    contexts = ["x" * (size - 1), "x"] if what == "reported" else None
+    return replace(run_of(subject, "c0", "a0" if what != "answer" else "x" * size), contexts=contexts)
+
+
+TOO_LONG = "longer than 100,000 characters, which no judge is shown"
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "value", "reason"),
+    [
+        ("answer", "scored", 1, f"the answer is {TOO_LONG}"),
+        ("reported", "scored", 1, f"the contexts together are {TOO_LONG}"),
+        ("input", "unscored", None, f"in the golden set the input is {TOO_LONG}"),
+        ("expected", "unscored", None, f"in the golden set the expected answer is {TOO_LONG}"),
+        ("contexts", "unscored", None, f"in the golden set the contexts together are {TOO_LONG}"),
+    ],
+)
+def test_a_text_too_long_is_shown_to_no_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, state: str, value: float | None, reason: str
+) -> None:
+    """The agent's own is its failure, with the worst value; the golden set's leaves the case unscored."""
+    case: dict[str, Any] = {"id": "c0", "input": "q", "expected": "a0", "contexts": ["a0 is so"]}
+    if what in case:
+        case[what] = ["x" * 60_000, "x" * 40_001] if what == "contexts" else "x" * 100_001
+    _, (line,), grader = judged(
+        tmp_path,
+        {"a0": [5]},
+        golden=[case],
+        runs=lambda subject: [long_run(subject, what, 100_001)],
+        monkeypatch=monkeypatch,
+        rubric=GRADED,
+    )
+    assert (line["state"], line["value"], line["reason"]) == (state, value, reason)
+    assert not grader.asked
+
+
+def test_the_longest_text_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text as long as the bound is shown whole; what the rubric does not show may be longer."""
+    golden: list[dict[str, Any]] = [
+        {"id": "c0", "input": "x" * 100_000, "expected": "x" * 100_001, "contexts": ["x" * 100_001]}
+    ]
+    _, (line,), grader = judged(tmp_path, {"a0": [5]}, golden=golden, monkeypatch=monkeypatch, runs=only_a0)
+    assert (line["state"], line["value"]) == ("scored", 5)
+    assert grader.stub is not None
+    assert "x" * 100_000 in grader.stub.requests[0][2]["messages"][-1]["content"]
+
+
+def only_a0(subject: Subject) -> list[Run]:
+    """One run, whose answer is "a0"."""
+    return [run_of(subject, "c0", "a0")]
+
+
+@pytest.mark.parametrize("name", [name for name, metric in registry().items() if metric.judged])
+def test_no_metric_asks_about_an_answer_that_is_too_long(tmp_path: Path, name: str) -> None:
+    """Whichever library has the metric: it has the worst value, and nobody is asked."""
+    golden = [{"id": "c0", "input": "q", "expected": "a", "contexts": ["c"], "expected_tools": ["t"]}]
+    subject = subject_of(tmp_path, golden=golden)
+    gate = Gate(registry()[name], None, None, judge=_nobody)
+    run = run_of(subject, "c0", "x" * 100_001)
+    run = replace(run, tool_calls=[ToolCall("t", {})])
+    setting = JudgeSetting(("ollama:judge:1",))
+    bench = Bench(Models([], None), setting, price=lambda _usage: None, cache=None)
+    found = asyncio.run(Court(bench).judge_run(gate, subject.golden["c0"], run))
+    assert (found.state, found.value, found.reason) == (
+        "scored",
+        gate.metric.worst,
+        f"the answer is {TOO_LONG}",
+    )
+
+
+async def _nobody(_sample: Sample, _judge: Judge) -> Score:
+    raise AssertionError("asked")
 
 
 def test_nothing_is_judged_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gatehouse.evals.agreement import Estimate
@@ -75,6 +77,20 @@ def test_never_calibrated_and_no_longer_calibrated() -> None:
         asked = status(None, 0.6, before=before)
         assert not asked.passed
         assert asked.reason.endswith("; evals.judge.min_kappa asks for 0.6: run `gatehouse calibrate`")
+
+
+def test_doubtful_labels_meet_no_minimum() -> None:
+    """Whatever kappa is, labels that changed or are gone are told, and show no minimum."""
+    found = replace(calibrated(ENOUGH), doubt="the labels have changed since")
+    for minimum in (None, 0.6):
+        told = status(found, minimum)
+        assert told.reason.startswith("calibrated: kappa 0.91 [0.8")
+        assert told.reason.endswith(", 40 labels; the labels have changed since")
+        assert (told.calibrated, told.passed) == (True, minimum is None)
+        assert told.kappa is not None
+    assert status(found, 0.95).reason.endswith(
+        "is below the minimum 0.95, 40 labels; the labels have changed since"
+    )
 
 
 def test_one_grade_only_has_no_kappa() -> None:

@@ -16,7 +16,7 @@ from gatehouse.evals.judges.bench import Bench
 from gatehouse.evals.judges.model import resolve_models
 from gatehouse.evals.metrics import gates_of
 from gatehouse.evals.metrics.base import Metric, Score
-from gatehouse.evals.metrics.by_rubric import MAX_SHOWN, rubric_metric, rubric_names
+from gatehouse.evals.metrics.by_rubric import rubric_metric, rubric_names
 from tests.contracts.suite import ROOT
 from tests.support.rubrics import SEVERAL
 from tests.support.stub_model import Reply, StubModel, completion, stub_model
@@ -186,21 +186,6 @@ def test_a_grade_off_the_scale_is_no_grade(root: Path) -> None:
     assert isinstance(error, JudgeError)
     assert error.kind == "malformed"
     assert len(stub.requests) == 2
-
-
-@pytest.mark.parametrize("what", ["input", "output", "contexts"])
-def test_a_text_too_long_is_not_judged(root: Path, what: str) -> None:
-    """A text beyond the bound is not cut and not sent: no value, and the reason says which and how long."""
-    values: dict[str, Any] = {"input": "How?", "output": "So.", "contexts": ["a"]}
-    values[what] = ["x", "y" * MAX_SHOWN] if what == "contexts" else "x" * (MAX_SHOWN + 1)
-    shown = "answer" if what == "output" else what
-    with stub_model(replies(PASSED)) as stub:
-        (error,) = asked(stub, root, ["support.tone"], Sample(**values))
-        assert isinstance(error, JudgeError)
-        assert str(error) == f'too-long: "{shown}" has 100,001 characters: a judge is shown at most 100,000'
-        assert stub.requests == []
-        values[what] = ["y" * MAX_SHOWN] if what == "contexts" else "x" * MAX_SHOWN
-        assert asked(stub, root, ["support.tone"], Sample(**values)) == [Score(1, "")]
 
 
 @pytest.mark.parametrize(
