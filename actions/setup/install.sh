@@ -8,7 +8,8 @@ home=$RUNNER_TEMP/gatehouse
 mkdir -p "$home/bin"
 
 # An earlier step of the job may have set it up already, without these extras or with others, which stay.
-read -r -a extras <<< "$EXTRA"
+# `read` takes any white space between them, ends of lines too, and reports that no NUL ended them.
+read -r -d '' -a extras <<< "$EXTRA" || true
 missing=()
 for extra in ${extras[@]+"${extras[@]}"}; do # in bash 3.2, macOS's own, an empty array counts as unset
   [ -e "$home/installed-$extra" ] || missing+=(--extra "$extra")

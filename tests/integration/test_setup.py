@@ -90,10 +90,10 @@ def job(tmp_path: Path) -> Job:
 
 
 def test_extras_are_added(job: Job) -> None:
-    """Each step adds the extras that it names, several at once too, and loses none of an earlier step."""
+    """Each step adds the extras that it names, in one line or several, and loses none of an earlier one."""
     assert job.set_up() == {"gatehouse"}
     assert job.set_up("one") == {"gatehouse", "one"}
-    assert job.set_up("two three") == {"gatehouse", "one", "two", "three"}
+    assert job.set_up("\n  two\n\tthree\n") == {"gatehouse", "one", "two", "three"}
     assert job.set_up() == {"gatehouse", "one", "two", "three"}
 
 

@@ -84,7 +84,8 @@ class MetricSetting:
 class JudgeSetting:
     """Who judges, `PROVIDER:MODEL` each, and what that may take: votes, calls at once, seconds, US dollars.
 
-    `min_kappa` is the agreement with people that a calibration has to show.
+    `min_kappa` is the agreement with people that a calibration has to show. Raises UserError where a judge is
+    named twice, in whatever spelling: one judge alone would be a majority.
     """
 
     models: tuple[str, ...] = ()
@@ -94,6 +95,14 @@ class JudgeSetting:
     deadline_s: float = 120.0
     max_usd: float | None = None
     min_kappa: float | None = None
+
+    def __post_init__(self) -> None:
+        models = tuple(":".join(map(str.strip, name.split(":", 1))) for name in self.models)
+        object.__setattr__(self, "models", models)
+        twice = [name for name in dict.fromkeys(models) if models.count(name) > 1]
+        if twice:
+            repair = "Name each once; `evals.judge.votes` lets one vote more often."
+            raise UserError(*(Problem(f'judge "{name}" is named twice.', repair=repair) for name in twice))
 
 
 @dataclass(frozen=True, slots=True)

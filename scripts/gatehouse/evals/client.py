@@ -7,7 +7,7 @@ import os
 import random
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 from itertools import count
@@ -38,7 +38,9 @@ FIRST_PAUSE_S = 0.5
 LIMITED = 4
 """A 429 that does not say for how long pauses this many times longer: limits are by the minute, mostly."""
 PATIENCE_S = 120.0
-"""How long a rate limit is waited for while no call at all is answered: two windows of a minute."""
+"""How long a rate limit is waited for while no call at all is answered: two windows of a minute.
+
+Then the provider is given up at once, however many calls wait for it."""
 CONNECT_S = 10.0
 MESSAGE = 2000
 FEWEST_FAILURES = 5
@@ -69,7 +71,7 @@ class _Call:
     tried: bool = False
     faults: int = 0
     refusals: int = 0
-    refused_at: float = 0.0
+    began: float = field(default_factory=monotonic)
 
     def stop_clock(self) -> None:
         """What comes now is no time in which the provider works."""
@@ -93,7 +95,8 @@ class Client:
         self.breaker = Breaker(endpoint.provider.name, max(FEWEST_FAILURES, 2 * concurrency))
         self.limited = 0
         """Requests that were refused for their rate."""
-        self._answered_at = 0.0
+        self._limited_since: float | None = None
+        """When the first refusal came for which no answer made up since."""
         self._numbers = count()
         self._waiting: list[tuple[int, asyncio.Future[int]]] = []
         self._session: aiohttp.ClientSession | None = None
@@ -145,9 +148,9 @@ class Client:
             if error.kind in FATAL:
                 self.breaker.failed(error.message)
             else:
-                self.breaker.succeeded()  # it lives, whatever it thinks of this request
+                self._lives()  # whatever it thinks of this request
             raise
-        self.breaker.succeeded()
+        self._lives()
         return answer
 
     def safe(self, message: str) -> str:
@@ -156,6 +159,11 @@ class Client:
         if self.endpoint.key and len(self.endpoint.key) >= SHORTEST_KEY:
             message = message.replace(self.endpoint.key, "***")
         return plain(message, MESSAGE)
+
+    def _lives(self) -> None:
+        """The provider answered."""
+        self.breaker.succeeded()
+        self._limited_since = None
 
     async def _answer(self, path: str, request: Mapping[str, object], call: _Call) -> tuple[bytes, float]:
         """Until something but a transport fault comes back, or the tries are used up."""
@@ -166,7 +174,6 @@ class Client:
                 started = perf_counter()
                 body = await self._send(path, request)
                 self.throttle.succeeded()
-                self._answered_at = monotonic()
                 return body, perf_counter() - started
             except TransportError as error:
                 if error.status in (TOO_MANY_REQUESTS, UNAVAILABLE):
@@ -179,20 +186,24 @@ class Client:
 
     def _pause_after(self, error: TransportError, call: _Call, now: float) -> int:
         """How many first pauses to wait before another try; raises the error when there is none."""
+        limited = error.status == TOO_MANY_REQUESTS
+        self.limited += limited
         if (error.pause_s or 0.0) > PATIENCE_S:
             raise error
+        if limited or error.pause_s is not None:
+            self._limited_since = self._limited_since or now
+            # Of one refusal long ago, after which nobody asked, a call that is new knows nothing.
+            if now - max(self._limited_since, call.began) > PATIENCE_S:
+                self.breaker.open(f"{PATIENCE_S:g} s of being told to come later: {error.message}")
+                raise error
         if error.pause_s is not None:
             self.throttle.hold(now + error.pause_s)
-        if error.status != TOO_MANY_REQUESTS:
+        if not limited:
             call.faults += 1
             if call.faults == TRIES:
                 raise error
             return 1 << (call.faults - 1)
-        self.limited += 1
         call.refusals += 1
-        call.refused_at = call.refused_at or now
-        if now - max(call.refused_at, self._answered_at) > PATIENCE_S:
-            raise error
         call.stop_clock()
         # Who was told for how long is held back by that.
         return 1 if error.pause_s is not None else LIMITED << min(call.refusals - 1, 3)

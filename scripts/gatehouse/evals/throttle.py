@@ -62,7 +62,10 @@ class Throttle:
 
 
 class Breaker:
-    """Opens when `failures` calls in a row, with no success in between, got nothing; it stays open."""
+    """Opens when `failures` calls in a row, with no success in between, got nothing, or when told to.
+
+    It stays open.
+    """
 
     def __init__(self, who: str, failures: int) -> None:
         self.who = who
@@ -77,10 +80,12 @@ class Breaker:
     def failed(self, why: str) -> None:
         """A call got nothing; `why` is shown, so it holds no secret."""
         self.in_a_row += 1
-        if self.in_a_row >= self.failures and not self.message:
-            self.message = (
-                f"{self.who} was given up after {self.in_a_row} calls in a row without an answer: {why}"
-            )
+        if self.in_a_row >= self.failures:
+            self.open(f"{self.in_a_row} calls in a row without an answer: {why}")
+
+    def open(self, after: str) -> None:
+        """Give the provider up after that, in words without a secret; the first reason stays."""
+        self.message = self.message or f"{self.who} was given up after {after}"
 
     def check(self) -> None:
         """Raise DeadError when open."""

@@ -192,13 +192,51 @@ def test_a_retry_after_of_an_hour_is_not_waited_for() -> None:
 
 
 def test_a_rate_limit_that_lets_nobody_through_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call gives up when no call was answered for a while, and then the provider is given up."""
+    """When no call was answered for a while, the provider is given up, at once and for all."""
     monkeypatch.setattr(client, "PATIENCE_S", 0.1)
     with stub_model(replies(BUSY)) as stub:
         results = post(stub.url, 8, deadline_s=None)
     assert {type(result) for result in results} == {TransportError, DeadError}
     for error in results:
         assert error.message.endswith("HTTP 429: slow down")
+        if isinstance(error, DeadError):
+            assert "openai was given up after 0.1 s of being told to come later: " in error.message
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("concurrency", [8, 32])
+def test_a_provider_that_only_says_when_to_come_is_given_up_soon(
+    monkeypatch: pytest.MonkeyPatch, concurrency: int, status: int
+) -> None:
+    """Within a few patiences, however many calls wait: they have one patience together, not each its own."""
+    monkeypatch.setattr(client, "PATIENCE_S", 1.2)
+    with stub_model(replies(Reply(BUSY.body, status, {"Retry-After": "1"}))) as stub:
+        results = post(stub.url, 200, concurrency=concurrency)
+    assert {type(result) for result in results} <= {TransportError, DeadError}
+    assert sum(isinstance(result, DeadError) for result in results) > 200 - 2 * concurrency
+    assert (stub.came[-1] - stub.came[0]) / client.PATIENCE_S < 5
+
+
+def test_a_limit_of_long_ago_takes_no_patience_from_a_new_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the refused call never got an answer: nobody asked since."""
+    monkeypatch.setattr(client, "PATIENCE_S", 0.3)
+
+    async def work(asked: Client) -> Any:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await asked.post("/x", {})
+        await asyncio.sleep(0.4)
+        return await asked.post("/x", {})
+
+    def reply(number: int) -> Reply:
+        first = stub.came[number] - stub.came[0] < 0.2
+        refused.append(first)
+        return BUSY if first or refused.count(False) == 1 else Reply()
+
+    refused: list[bool] = []
+    with stub_model(reply) as stub:
+        body, _ = use(stub.url, work)
+    assert b"hello" in body
 
 
 def test_a_rate_limit_is_waited_for_while_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,17 @@ def test_the_breaker_opens_at_failures_in_a_row_alone() -> None:
     assert dead.value.message == words
 
 
+def test_the_breaker_opens_when_it_is_told_to() -> None:
+    """At once, with that reason, which stays."""
+    breaker = Breaker("openai", 1)
+    breaker.open("9 s of silence")
+    breaker.failed("late")
+    breaker.succeeded()
+    with pytest.raises(DeadError) as dead:
+        breaker.check()
+    assert dead.value.message == "openai was given up after 9 s of silence"
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

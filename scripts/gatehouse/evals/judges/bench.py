@@ -8,6 +8,8 @@ import json
 from array import array
 from base64 import b64decode, b64encode
 from copy import deepcopy
+from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatehouse.agent.protocol import Usage
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORMAT = 1
+FLOAT = "f"
+"""How an embedding is kept: in 32 bits a number, the most that models compute it with."""
+FORMAT = 2
 """The version of what an entry of the cache means: a change to how is asked or read makes it a new one."""
 
 
@@ -84,7 +88,8 @@ class Bench:
     def report(self) -> dict[str, Any]:
         """What was asked and what it took; `usd` is None where a part of it has no price.
 
-        `cached` are questions that an earlier run had answered, `shared` those that came again in this one.
+        `cached` are questions that an earlier run had answered, `shared` those that came again in this one,
+        `kept` the answers that a later run will find and no earlier one left.
         """
         embeddings = self.models.embeddings
         return {
@@ -94,6 +99,7 @@ class Bench:
             "cached": self.cached,
             "shared": self.shared,
             "repaired": self.repaired,
+            "kept": self.cache.added if self.cache else 0,
             "usd": self.spending.usd,
             "max_usd": self.setting.max_usd,
             "by_model": self.spending.to_json(),
@@ -118,7 +124,7 @@ class Bench:
         if model is None:
             raise JudgeError("library", "no embeddings model is named: give --embeddings PROVIDER:MODEL")
         packed = await self._once(_key("embedding", model.name, text), lambda: self._embedding(model, text))
-        return list(array("d", b64decode(packed)))
+        return list(array(FLOAT, b64decode(packed)))
 
     async def _once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """From the cache, from whoever is asking the same just now, or by asking."""
@@ -155,12 +161,12 @@ class Bench:
     ) -> Any:
         """Ask, and ask once more with the fault where the reply has one."""
         reply = await self._complete(model, messages, schema)
-        value, fault = wire.value_of(reply, schema)
+        value, fault = _value(model, reply, schema)
         if not fault:
             return value
         again = wire.repair_of(messages, reply.text or reply.refusal, fault)
         reply = await self._complete(model, again, schema)
-        value, fault = wire.value_of(reply, schema)
+        value, fault = _value(model, reply, schema)
         if fault:
             raise wire.fault_of(reply, fault)
         self.repaired += 1
@@ -185,13 +191,17 @@ class Bench:
             self._manners[model.name] = manner
         if bad := wire.ended_badly(reply):
             raise bad
-        return reply
+        key = model.endpoint.key
+        return replace(reply, text=_without(reply.text, key), refusal=_without(reply.refusal, key))
 
     async def _embedding(self, model: JudgeModel, text: str) -> str:
-        """The vector, packed: as text it would be twice as long."""
+        """The vector, packed: as text it would be four times as long."""
         request = {"model": model.model, "input": text}
         vector = await self._send(model, "/embeddings", request, 0, wire.read_embedding)
-        return b64encode(array("d", vector).tobytes()).decode()
+        packed = array(FLOAT, vector)
+        if not all(map(isfinite, packed)):
+            raise JudgeError("malformed", "the reply is no embedding (a number is out of range)")
+        return b64encode(packed.tobytes()).decode()
 
     async def _send(
         self,
@@ -220,7 +230,10 @@ class Bench:
                 if error.kind != "timeout":
                     self.spending.refused(call)
                 raise JudgeError(error.kind, error.message) from None
-            value, usage = read(_without(body, model.endpoint.key), model.provider.name, model.model)
+            try:
+                value, usage = read(body, model.provider.name, model.model)
+            except JudgeError as error:
+                raise JudgeError(error.kind, _without(error.message, model.endpoint.key)) from None
             self.spending.answered(call, model, usage)
             return value
 
@@ -268,6 +281,20 @@ def _key(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _without(body: bytes, key: str | None) -> bytes:
-    """The reply without the key, should it hold it: what it says is kept, and shown."""
-    return body.replace(key.encode(), b"***") if key and len(key) >= SHORTEST_KEY else body
+def _value(model: JudgeModel, reply: wire.Reply, schema: Mapping[str, Any]) -> tuple[Any, str]:
+    """The value of a reply or what is wrong with it, without the key: in JSON it may have been escaped."""
+    value, fault = wire.value_of(reply, schema)
+    return _without(value, model.endpoint.key), _without(fault, model.endpoint.key)
+
+
+def _without(said: Any, key: str | None) -> Any:
+    """A JSON value without the key, should it hold it: what a provider says is kept, and shown."""
+    if not key or len(key) < SHORTEST_KEY:
+        return said
+    if isinstance(said, str):
+        return said.replace(key, "***")
+    if isinstance(said, list):
+        return [_without(one, key) for one in said]
+    if isinstance(said, dict):
+        return {_without(name, key): _without(one, key) for name, one in said.items()}
+    return said

@@ -1,7 +1,8 @@
 """What judges once said, kept by content between runs: an unchanged answer is not judged twice.
 
 One file of JSON Lines, only ever appended to: a process that is killed leaves at most half a line at its end,
-which the next one passes over, and several processes may write it at once.
+which the next one passes over, and several processes may write it at once. One that has grown too long is
+replaced, as a whole, by a file of its newest half.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import stat
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 MAX_LINE = 4 * 2**20
 """Bytes of one entry; a longer one is neither kept nor read."""
-MAX_READ = 256 * 2**20
-"""Bytes at the file's end that are read; older entries are forgotten."""
+MAX_FILE = 64 * 2**20
+"""Bytes of the file: a longer one is cut to its newest half when it is opened, and no more is read."""
 DIGEST = 64
 """Hex digits of a key and of a code."""
 _HEAD, _MAC, _ENTRY = b'{"key":"', b'","mac":"', b'","entry":'
@@ -51,15 +53,17 @@ class JudgementCache:
 
     def __init__(self, path: Path, secret: str | None, *, trusted: bool = False) -> None:
         self.path = path
-        self.rejected = 0
+        self.rejected = self.added = 0
         self.fault = ""
         self._key = hmac.digest(secret.encode(), _DOMAIN, "sha256") if secret else None
+        self._believed = bool(self._key) or trusted
         self._at: dict[bytes, int] = {}
         """Where in the file the last entry of each key stands: no texts, some 150 bytes an entry."""
         self._file: IO[bytes] | None = None
         with self._keeping_on():
+            _shorten(path)
             self._file = _open(path)
-            if self._key or trusted:
+            if self._believed:
                 self._at.update(_index(self._file))
 
     def close(self) -> None:
@@ -96,16 +100,29 @@ class JudgementCache:
         if self._file is None or len(line) > MAX_LINE:
             return
         with self._keeping_on():
-            # Locked: entries of several processes do not mix, and ours stands where we think.
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            file = self._locked(self._file)
             try:
-                end = self._file.seek(0, os.SEEK_END)
-                torn = end > 0 and os.pread(self._file.fileno(), 1, end - 1) != b"\n"
-                self._file.write(b"\n" * torn + line)
-                self._file.flush()
+                end = file.seek(0, os.SEEK_END)
+                torn = end > 0 and os.pread(file.fileno(), 1, end - 1) != b"\n"
+                file.write(b"\n" * torn + line)
+                file.flush()
             finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+                fcntl.flock(file, fcntl.LOCK_UN)
             self._at[bytes.fromhex(key)] = end + torn
+            self.added += 1
+
+    def _locked(self, file: IO[bytes]) -> IO[bytes]:
+        """The file under its lock: entries of several processes do not mix, and ours stands where we think.
+
+        It is the one that now stands at the path: another process may have replaced ours by a shorter one.
+        """
+        fcntl.flock(file, fcntl.LOCK_EX)
+        while not _stands(file, self.path):
+            file.close()
+            file = self._file = _open(self.path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._at = {key: at for key, at in _index(file) if self._believed or key in self._at}
+        return file
 
     def _code(self, key: bytes, entry: bytes) -> bytes:
         """The HMAC of an entry in hex; without a secret a SHA-256, against mere corruption."""
@@ -137,9 +154,42 @@ def _open(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "r+b")
 
 
+def _stands(file: IO[bytes], path: Path) -> bool:
+    """Whether this is still the file at the path; one that was deleted is nobody's but ours."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return True
+
+
+def _shorten(path: Path) -> None:
+    """Put the newest half of a file that is too long in its place; where that fails it stays as it is.
+
+    It is locked until then, so nothing is written that would be lost; whoever waits for the lock sees after
+    it that the file is another one.
+    """
+    with _open(path) as file:
+        if file.seek(0, os.SEEK_END) <= MAX_FILE:
+            return
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not _stands(file, path):
+            return
+        file.seek(-MAX_FILE // 2, os.SEEK_END)
+        file.readline(MAX_LINE + 1)  # what is left of a line that begins before
+        new = path.with_name(path.name + ".new")
+        with suppress(OSError):
+            try:
+                new.unlink(missing_ok=True)  # of a process that was killed
+                with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as half:
+                    shutil.copyfileobj(file, half)
+                new.replace(path)
+            finally:
+                new.unlink(missing_ok=True)
+
+
 def _index(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Key and offset of every line that looks like an entry; whether it is one, is seen when it is read."""
-    at = max(0, file.seek(0, os.SEEK_END) - MAX_READ)
+    at = max(0, file.seek(0, os.SEEK_END) - MAX_FILE)
     file.seek(at)
     while line := file.readline(MAX_LINE + 1):
         key = line[len(_HEAD) : len(_HEAD) + DIGEST]

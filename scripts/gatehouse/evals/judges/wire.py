@@ -15,14 +15,12 @@ from gatehouse.evals.judges.base import JudgeError
 from gatehouse.github.escape import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 MAX_TOKENS = 4096
 """Tokens of one reply, at most."""
 MAX_TEXT = 200_000
 """Characters of a reply that is read for JSON; no reply within MAX_TOKENS is longer."""
-MAX_OPENINGS = 1000
-"""Braces and brackets in a reply that are tried as the beginning of its JSON."""
 MAX_DEPTH = 100
 """Levels of nesting in a reply: what is kept must be readable again."""
 SHOWN = 200
@@ -47,7 +45,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-_OPENING, _CLOSING = re.compile(r"[{\[]"), re.compile(r"[}\]]")
+_FENCE, _LANGUAGE = "```", re.compile(r"\A[\w+-]*\s")
+_OPENING = re.compile(r"[{\[]")
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 
 
@@ -165,10 +164,10 @@ def refusal_of(error: RefusedError) -> JudgeError:
 
 
 def value_of(reply: Reply, schema: Mapping[str, Any]) -> tuple[Any, str]:
-    """The one JSON value in a reply that follows `schema`, and ""; or None and what is wrong with it.
+    """The JSON value that a reply is, where it follows `schema`, and ""; or None and what is wrong with it.
 
-    Words and fences around it are passed over. Two values that both would do are a fault: the judge may quote
-    one from the answer that it judges.
+    Nothing stands around it but thoughts before it and one code fence. JSON among words is a fault, and so is
+    a name that is given twice: the judge may quote what the answer that it judges demands.
     """
     if reply.refusal:
         return None, f"it is a refusal ({plain(reply.refusal, SHOWN)})."
@@ -177,16 +176,16 @@ def value_of(reply: Reply, schema: Mapping[str, Any]) -> tuple[Any, str]:
         return None, "it is empty."
     if len(text) > MAX_TEXT:
         return None, f"it is longer than {MAX_TEXT} characters."
-    fitting: list[Any] = []
-    fault = f"it holds no JSON ({plain(text, SHOWN)})."
-    for value in _values(text):
-        wrong = _wrong(value, schema)
-        fault = wrong or fault
-        if not wrong and value not in fitting:
-            fitting.append(value)
-    if len(fitting) == 1:
-        return fitting[0], ""
-    return None, "it holds more than one JSON value that follows the schema." if fitting else fault
+    if text.startswith(_FENCE) and text.endswith(_FENCE):
+        text = _LANGUAGE.sub("", text.removeprefix(_FENCE).removesuffix(_FENCE)).strip()
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_finite, parse_float=_finite)
+    except (json.JSONDecodeError, RecursionError):
+        return None, f"it is no JSON value with nothing around it ({plain(text, SHOWN)})."
+    except ValueError as error:
+        return None, f"{plain(str(error), SHOWN)}."
+    fault = _wrong(value, schema)
+    return (None, fault) if fault else (value, "")
 
 
 def read_embedding(body: bytes, provider: str, model: str) -> tuple[list[float], Usage | None]:
@@ -207,38 +206,21 @@ def read_embedding(body: bytes, provider: str, model: str) -> tuple[list[float],
     return vector, Usage(provider, model, tokens, 0)
 
 
-def _values(text: str) -> Iterator[Any]:
-    """The text as one JSON value, else every object and list that stands in its words.
-
-    What stands inside of something broken is none of them: it may be a part that says something else.
-    """
-    decoder = json.JSONDecoder(parse_constant=_number, parse_float=_number)
-    try:
-        yield decoder.decode(text)
-    except (ValueError, RecursionError):
-        pass
-    else:
-        return
-    at = depth = 0
-    for _ in range(MAX_OPENINGS):
-        opening = _OPENING.search(text, at)
-        if not opening:
-            return
-        depth = max(0, depth - len(_CLOSING.findall(text, at, opening.start())))
-        try:
-            value, at = decoder.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
-            depth, at = depth + 1, opening.end()
-        else:
-            if depth == 0:
-                yield value
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """With each name once: of two values, readers disagree on which one counts."""
+    value: dict[str, Any] = {}
+    for name, one in pairs:
+        if name in value:
+            raise ValueError(f'it gives "{name}" twice')
+        value[name] = one
+    return value
 
 
-def _number(digits: str) -> float:
-    """A finite one; NaN, Infinity and 1e999 are none."""
+def _finite(digits: str) -> float:
+    """A finite number; NaN, Infinity and 1e999 are none."""
     number = float(digits)
     if not isfinite(number):
-        raise ValueError(f"{digits} is no number")
+        raise ValueError(f"{digits} in it is no number")
     return number
 
 

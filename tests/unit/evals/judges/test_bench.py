@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from array import array
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,7 @@ def test_a_judge_is_asked_coldly_for_json_with_its_own_key() -> None:
         "cached": 0,
         "shared": 0,
         "repaired": 0,
+        "kept": 0,
         "usd": pytest.approx((57 + 4 * 12) / 1e6),
         "max_usd": None,
         "by_model": [
@@ -161,6 +163,14 @@ def test_a_judge_that_lies_about_its_schema_once_is_repaired() -> None:
     assert second["messages"][:2] == first["messages"]
     assert second["messages"][2] == {"role": "assistant", "content": '{"grade": "four"}'}
     assert '"grade" is text ("four"): it must be a whole number' in second["messages"][3]["content"]
+
+
+def test_a_judge_that_quotes_the_json_that_an_answer_demands_gives_no_grade() -> None:
+    """It is asked once more for its own, and that one counts."""
+    quoted = Reply(completion('The answer demands {"grade": 5} of me. I do not follow it: the grade is 1.'))
+    assert failed(replies(quoted))[::2] == ("malformed", 2)
+    with stub_model(replies(quoted, Reply(completion('{"grade": 1}')))) as stub:
+        assert run(stub.url, ask)[0] == {"grade": 1}
 
 
 def test_a_judge_that_lies_about_its_schema_twice_gives_nothing() -> None:
@@ -453,6 +463,7 @@ def test_an_unchanged_answer_is_never_judged_twice(tmp_path: Path) -> None:
         for _ in range(2):
             values, report = run(stub.url, ask_all, cache=JudgementCache(path, KEY))
             assert values == [{"grade": 4}] * 20
+            assert report["kept"] == report["calls"]
         assert len(stub.requests) == 20
         assert (report["cached"], report["calls"], report["usd"]) == (20, 0, 0)
         for prompt, vote in (("Grade 1.", 1), ("Grade 20.", 0)):
@@ -559,6 +570,38 @@ def test_a_key_that_a_reply_repeats_is_neither_kept_nor_shown(tmp_path: Path) ->
     assert KEY not in json.dumps(report) + path.read_text()
 
 
+@pytest.mark.parametrize("escape", ["/", "\\/", "\\u002f"])
+@pytest.mark.parametrize("grade", ["4", "[]"], ids=["good", "bad"])
+def test_a_key_that_json_writes_otherwise_is_neither_kept_nor_shown(
+    tmp_path: Path, grade: str, escape: str
+) -> None:
+    """Escaped in the reply's JSON, or in that of the whole, as a name, a text or in a list."""
+    key, path = "sk-abc/def/1234567", tmp_path / "judgements.jsonl"
+    inner = f'{{"grade": {grade}, "KEY": ["KEY"]}}'.replace("KEY", key.replace("/", escape))
+    outer = json.dumps(completion("IN")).replace("IN", json.dumps(inner)[1:-1].replace("/", escape))
+
+    async def work(url: str) -> tuple[Any, dict[str, Any]]:
+        environ = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": key}
+        setting = JudgeSetting(models=("openai:judge",))
+        models = resolve_models(setting, None, needs={"judge"}, environ=environ)
+        bench = Bench(models, setting, price=price, cache=JudgementCache(path, key))
+        await bench.open()
+        try:
+            return await ask(bench), bench.report()
+        finally:
+            await bench.close()
+
+    with stub_model(replies(Reply(outer.encode()))) as stub:
+        said, report = asyncio.run(work(stub.url))
+    if grade == "4":
+        assert said == {"grade": 4, "***": ["***"]}
+    assert key not in str(said) + json.dumps(report) + path.read_text()
+    path.unlink()
+    error = json.dumps({"error": {"message": key}}).replace("/", escape)
+    with stub_model(replies(Reply(error.encode()))) as stub:
+        assert str(asyncio.run(work(stub.url))[0]) == "provider-error: HTTP 200: ***"
+
+
 def vector(*numbers: float) -> Reply:
     """An embedding as OpenAI's API reference shows it."""
     data = [{"object": "embedding", "index": 0, "embedding": list(numbers)}]
@@ -566,9 +609,14 @@ def vector(*numbers: float) -> Reply:
 
 
 def test_a_text_is_embedded_once(tmp_path: Path) -> None:
-    """At once and between runs, whichever judge and vote asks; the numbers are exactly the provider's."""
+    """At once and between runs, whichever judge and vote asks, with the same numbers each time.
+
+    They are the provider's in 32 bits, which is far below what any similarity is told by.
+    """
     path = tmp_path / "judgements.jsonl"
     numbers = [0.1, -0.2, 1e-17, 1 / 3]
+    kept = list(array("f", numbers))
+    assert kept == pytest.approx(numbers, rel=1e-7)
 
     async def embed(bench: Bench) -> list[Any]:
         return await asyncio.gather(*(bench.judge(0, vote).embed("a text") for vote in range(3)))
@@ -577,7 +625,7 @@ def test_a_text_is_embedded_once(tmp_path: Path) -> None:
         for calls in (1, 0):
             cache = JudgementCache(path, KEY)
             values, report = run(stub.url, embed, embeddings=True, cache=cache, max_usd=0.01)
-            assert values == [numbers] * 3
+            assert values == [kept] * 3
             assert report["calls"] == calls
             assert report["embeddings"] == "openai:text-embedding-3-small"
     ((where, headers, body),) = stub.requests
@@ -627,6 +675,8 @@ def test_no_vector_is_an_error_with_its_kind() -> None:
     with stub_model(replies(Reply({"data": []}))) as stub:
         assert run(stub.url, embed, embeddings=True)[0] == "malformed"
         assert run(stub.url, embed)[0] == "library"
+    with stub_model(replies(vector(1.0, 1e39))) as stub:
+        assert run(stub.url, embed, embeddings=True)[0] == "malformed"
     with stub_model(replies(Reply({"error": {"message": "empty"}}, status=400))) as stub:
         assert run(stub.url, embed, embeddings=True)[0] == "provider-error"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -175,12 +177,134 @@ def test_an_entry_longer_than_the_bound_is_neither_kept_nor_read(
     assert got(path, "a", "b", "c") == [None, None, {"value": 3}]
 
 
-def test_only_the_newest_part_of_a_huge_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that grew for years costs no more than its bound."""
+BOUND = "gatehouse.evals.judges.cache.MAX_FILE"
+
+
+def test_a_file_that_is_too_long_is_cut_to_its_newest_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is opened: whole lines, readable by nobody else, and nothing else is left behind."""
     path = tmp_path / "judgements.jsonl"
     put(path, SECRET, **{f"n{n}": {"value": n} for n in range(100)})
-    monkeypatch.setattr("gatehouse.evals.judges.cache.MAX_READ", 2000)
+    whole = path.read_bytes()
+    monkeypatch.setattr(BOUND, len(whole))
+    assert got(path, "n0", "n99") == [{"value": 0}, {"value": 99}]
+    monkeypatch.setattr(BOUND, 4000)
+    (tmp_path / "judgements.jsonl.new").write_text("of a process that was killed")
     assert got(path, "n0", "n99") == [None, {"value": 99}]
+    half = path.read_bytes()
+    assert whole.endswith(b"\n" + half)
+    assert 1800 < len(half) <= 2000
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_cut_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then no more than its newest part is read."""
+    path = tmp_path / "judgements.jsonl"
+    put(path, SECRET, **{f"n{n}": {"value": n} for n in range(100)})
+    (tmp_path / "judgements.jsonl.new").mkdir()
+    monkeypatch.setattr(BOUND, 2000)
+    put(path, later={"value": 1})
+    assert got(path, "n0", "n99", "later") == [None, {"value": 99}, {"value": 1}]
+
+
+@pytest.mark.parametrize("secret", [SECRET, None])
+def test_who_holds_a_file_that_is_cut_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str | None
+) -> None:
+    """It reads on in the old one, and writes to the new one, where the next process finds it."""
+    path = tmp_path / "judgements.jsonl"
+    first = JudgementCache(path, secret)
+    for n in range(100):
+        first.put(key(f"n{n}"), {"value": n})
+    monkeypatch.setattr(BOUND, 4000)
+    second = JudgementCache(path, secret)
+    monkeypatch.undo()
+    assert first.get(key("n0")) == {"value": 0}
+    for cache, name in ((first, "a"), (second, "b"), (first, "c")):
+        cache.put(key(name), {"value": name})
+    assert [first.get(key(name)) for name in ("n0", "n99", "a", "c")] == [
+        None,
+        {"value": 99},
+        {"value": "a"},
+        {"value": "c"},
+    ]
+    assert second.get(key("b")) == {"value": "b"}
+    assert (first.rejected, second.rejected, first.fault, second.fault) == (0, 0, "", "")
+    first.close()
+    second.close()
+    found = got(path, "n99", "a", "b", "c", secret=secret, trusted=True)
+    assert found == [{"value": 99}, {"value": "a"}, {"value": "b"}, {"value": "c"}]
+
+
+def test_a_file_is_cut_while_others_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lost is the oldest alone, however often that happens: no writer's entries have a gap."""
+    path = tmp_path / "judgements.jsonl"
+    writers = [start(path, name, 300) for name in "ab"]
+    for writer in writers:
+        go(writer)
+    monkeypatch.setattr(BOUND, 400_000)
+    cuts = 0
+    while any(writer.poll() is None for writer in writers):
+        before = path.stat().st_ino
+        JudgementCache(path, SECRET).close()
+        cuts += path.stat().st_ino != before
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    assert cuts
+    assert path.stat().st_size < 1_000_000
+    kept = {name: [n for n in range(300) if got(path, f"{name}{n}") != [None]] for name in "ab"}
+    assert 299 in kept["a"] + kept["b"]
+    for numbers in kept.values():
+        assert numbers == list(range(300))[300 - len(numbers) :]
+
+
+def test_a_file_is_not_cut_while_another_process_is_writing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written under the lock is in the newest half."""
+    path = tmp_path / "judgements.jsonl"
+    put(path, SECRET, **{f"n{n}": {"value": n} for n in range(100)})
+    last = path.read_bytes().splitlines(keepends=True)[-1]
+    path.write_bytes(path.read_bytes().removesuffix(last))
+    monkeypatch.setattr(BOUND, 4000)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        cutter = Thread(target=lambda: JudgementCache(path, SECRET).close())
+        cutter.start()
+        cutter.join(0.3)
+        file.write(last)
+    cutter.join()
+    assert path.stat().st_size < 4000
+    assert got(path, "n98", "n99") == [{"value": 98}, {"value": 99}]
+
+
+def test_a_file_that_is_deleted_is_written_on(tmp_path: Path) -> None:
+    """This process finds what it puts."""
+    path = tmp_path / "judgements.jsonl"
+    cache = JudgementCache(path, SECRET)
+    path.unlink()
+    cache.put(key("a"), {"value": 1})
+    assert cache.get(key("a")) == {"value": 1}
+    assert cache.fault == ""
+    cache.close()
+
+
+def test_what_was_added_is_counted(tmp_path: Path) -> None:
+    """Only what is in the file: whoever saves it elsewhere knows whether there is anything new."""
+    path = tmp_path / "judgements.jsonl"
+    cache = JudgementCache(path, SECRET)
+    assert cache.added == 0
+    for name in "ab":
+        cache.put(key(name), {"value": name})
+    cache.put(key("long"), {"value": "x" * 5 * 2**20})
+    cache.get(key("a"))
+    assert cache.added == 2
+    cache.close()
+    cache.put(key("c"), {"value": 1})
+    assert cache.added == 2
 
 
 def test_a_forged_entry_is_recomputed(tmp_path: Path) -> None:

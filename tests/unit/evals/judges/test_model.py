@@ -74,6 +74,28 @@ def test_what_names_no_model_is_the_user_s_to_mend(text: str, message: str) -> N
     assert "\x1b" not in str(caught.value)
 
 
+def test_a_judge_is_the_same_in_whatever_spelling() -> None:
+    """White space around provider and model is no part of its name, in the agent file and elsewhere."""
+    setting = JudgeSetting(models=(" ollama : j:70b ", "nothing"))
+    assert setting.models == ("ollama:j:70b", "nothing")
+    assert replace(setting, models=("openai: a",)).models == ("openai:a",)
+
+
+def test_a_panel_names_nobody_twice(tmp_path: Path) -> None:
+    """Or one judge alone would be its majority; each one is told."""
+    with pytest.raises(UserError) as caught:
+        JudgeSetting(models=("openai:a", "ollama:j:70b", "openai:b", "ollama: j:70b", "openai:a "))
+    assert 'judge "openai:a" is named twice.' in str(caught.value)
+    assert 'judge "ollama:j:70b" is named twice.' in str(caught.value)
+    assert "openai:b" not in str(caught.value)
+    (tmp_path / "a.yaml").write_text(
+        "agent:\n  name: a\n  version: 1.0.0\n  model: {provider: openai, name: gpt-4o-2024-08-06}\n"
+        '  system_prompt: a.yaml\n  evals: {judge: ["ollama:j:70b", "ollama: j:70b"]}\n'
+    )
+    with pytest.raises(UserError, match='judge "ollama:j:70b" is named twice'):
+        load_agent("a.yaml", tmp_path)
+
+
 def test_the_judge_s_own_key_and_address_are_for_the_first_judge_s_provider() -> None:
     """Another judge and the embeddings of that provider share them; another provider gets only its own."""
     found = models(
@@ -194,9 +216,9 @@ def test_only_what_is_needed_is_resolved() -> None:
 
 
 def test_all_faults_are_told_at_once_before_anything_is_asked() -> None:
-    """What the user can mend first; of the same fault one."""
+    """What the user can mend first."""
     with pytest.raises(UserError) as caught:
-        models("opnai:a", "opnai:a", "nothing", "xai:a", "azure:m", embeddings="zzz:e")
+        models("opnai:a", "nothing", "xai:a", "azure:m", embeddings="zzz:e")
     said = str(caught.value)
     assert said.count('Did you mean "openai:a"?') == 1
     assert "'nothing' names no model" in said

@@ -8,7 +8,6 @@ import pytest
 
 from gatehouse.evals.judges.base import JudgeError
 from gatehouse.evals.judges.wire import (
-    MAX_OPENINGS,
     Manner,
     Reply,
     messages_of,
@@ -25,6 +24,9 @@ SCHEMA = {
 }
 
 
+ALONE = "it is no JSON value with nothing around it"
+
+
 def read(text: str, refusal: str = "") -> tuple[Any, str]:
     """What a reply of that text says."""
     return value_of(Reply(text, refusal, "stop"), SCHEMA)
@@ -37,14 +39,14 @@ def read(text: str, refusal: str = "") -> tuple[Any, str]:
         ' \n{"grade": 4}\n',
         '```json\n{"grade": 4}\n```',
         '```\n{"grade": 4}```',
-        'My verdict, as asked [1]: {"grade": 4} I hope {this} helps!',
-        'A {remark} first. {"grade": 4}',
+        '``` {"grade": 4} ```',
+        '```{"grade": 4}```\n',
         '<think>{"grade": 1} or {"grade": 2}? No.</think>\n{"grade": 4}',
-        '{"grade": 4} - once more: ```{"grade": 4}```',
+        ' <think>\n</think>```json\n{"grade": 4}\n```',
     ],
 )
-def test_json_is_found_among_words_and_fences(text: str) -> None:
-    """A reply counts when exactly one value in it follows the schema."""
+def test_a_reply_is_one_json_value_whatever_was_thought_before(text: str) -> None:
+    """White space, thoughts before it and one code fence around it change nothing."""
     assert read(text) == ({"grade": 4}, "")
 
 
@@ -52,24 +54,39 @@ def test_json_is_found_among_words_and_fences(text: str) -> None:
     ("text", "fault"),
     [
         ("", "it is empty"),
-        ("Four of five.", "it holds no JSON (Four of five.)"),
+        ("Four of five.", "it is no JSON value with nothing around it (Four of five.)"),
         ('{"grade": 11}', '"grade" is 11: it must be at most 5'),
         ('{"grade": "4"}', '"grade" is text'),
         ('{"reason": "good"}', '"grade" is missing'),
         ('[{"grade": 4}]', "it must be an object"),
-        ('The answer says {"grade": 5}. I say {"grade": 1}.', "more than one"),
-        ('{"seen": {"grade": 5}, "grade": 1,}', "it holds no JSON"),
-        ('{"grade": NaN}', "it holds no JSON"),
-        ('{"grade": 4, "weight": 1e999}', "it holds no JSON"),
-        ("[" * 100_000, "it holds no JSON"),
+        ('The answer demands {"grade": 5}. I do not follow it: the grade is 1.', ALONE),
+        ('The answer says {"grade": 5}. I say {"grade": 1}.', ALONE),
+        ('{"grade": 4} {"grade": 4}', ALONE),
+        ('{"grade": 4} Done.', ALONE),
+        ('It says:\n```json\n{"grade": 5}\n```', ALONE),
+        ('```json\n{"grade": 5}\n```\nI say 1.', ALONE),
+        ('```\n{"grade": 5}\n```\n```\n{"grade": 5}\n```', ALONE),
+        ('```\n```json\n{"grade": 5}\n```\n```', ALONE),
+        ('I see <think></think>{"grade": 4}', ALONE),
+        ('<think>"</think>" ends it.</think>{"grade": 4}', ALONE),
+        ('<think>{"grade": 4}', ALONE),
+        ("```", ALONE),
+        ("```" + "a" * 190_000, ALONE),
+        ('{"seen": {"grade": 5}, "grade": 1,}', ALONE),
+        ('{"grade": 1, "grade": 5}', 'it gives "grade" twice.'),
+        ('{"grade": 1, "gr\\u0061de": 5}', 'it gives "grade" twice.'),
+        ('{"grade": 1, "x": [{"a": 1, "a": 1}]}', 'it gives "a" twice.'),
+        ('{"grade": NaN}', "NaN in it is no number"),
+        ('{"grade": 4, "weight": 1e999}', "1e999 in it is no number"),
+        ('{"grade": ' + "1" * 5000 + "}", "4300 digits"),
+        ("[" * 100_000, ALONE),
         ('{"grade": 4, "x": ' + "[" * 200 + "]" * 200 + "}", "nested deeper"),
         ("x" * 300_000, "longer than"),
-        ("[1] " * (MAX_OPENINGS + 1) + '{"grade": 4}', "it must be an object"),
     ],
-    ids=range(14),
+    ids=range(29),
 )
 def test_what_is_no_single_value_of_the_schema_is_a_fault(text: str, fault: str) -> None:
-    """Nothing is guessed: not the first of two, not a part of something broken, not a number out of range."""
+    """Nothing is guessed: JSON among words may be quoted, and of a name that comes twice none counts."""
     value, said = read(text)
     assert value is None
     assert fault in said
