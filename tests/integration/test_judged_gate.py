@@ -24,7 +24,7 @@ rubric:
     1: It says nothing of what was asked.
     5: It answers the question fully and briefly.
 """
-SEED = (
+GIVEN = (
     "--judge",
     "ollama:llama3.1:70b",
     "--threshold",
@@ -64,10 +64,10 @@ def states(folder: Path) -> dict[str, str]:
     return {row["name"]: row["state"] for row in read(folder / ".gatehouse/echo/eval.json")["metrics"]}
 
 
-def test_the_seeds_command_line(tmp_path: Path, model: StandInModel) -> None:
+def test_one_command_line_for_all_of_them(tmp_path: Path, model: StandInModel) -> None:
     """ragas, deepeval and a rubric are gated by one command, each on its own, judging counted apart."""
     folder = project(tmp_path)
-    done = gatehouse(folder, "eval-gate", *SEED, env=told(model))
+    done = gatehouse(folder, "eval-gate", *GIVEN, env=told(model))
     assert done.code == Exit.PASS, done.out + done.err
     assert set(states(folder)) == {"toxicity", "faithfulness", "answer_relevancy", "helpfulness"}
     verdict = read(folder / ".gatehouse/echo/eval.json")
@@ -87,11 +87,11 @@ def test_the_seeds_command_line(tmp_path: Path, model: StandInModel) -> None:
 def test_stages_alone_come_to_the_same(tmp_path: Path, model: StandInModel) -> None:
     """run, score and verdict judge as eval-gate does, and what was judged is not judged again."""
     folder = project(tmp_path)
-    assert gatehouse(folder, "eval-gate", *SEED, env=told(model)).code == Exit.PASS
+    assert gatehouse(folder, "eval-gate", *GIVEN, env=told(model)).code == Exit.PASS
     whole = read(folder / ".gatehouse/echo/eval.json")
     before = model.count
-    assert gatehouse(folder, "score", *SEED, env=told(model)).code == Exit.PASS
-    assert gatehouse(folder, "verdict", *SEED).code == Exit.PASS
+    assert gatehouse(folder, "score", *GIVEN, env=told(model)).code == Exit.PASS
+    assert gatehouse(folder, "verdict", *GIVEN).code == Exit.PASS
     assert model.count == before
     again = read(folder / ".gatehouse/echo/eval.json")
     assert again["metrics"] == whole["metrics"]
@@ -124,7 +124,7 @@ def test_a_changed_rubric_is_judged_anew(tmp_path: Path, model: StandInModel) ->
 def test_what_the_contexts_do_not_hold_fails(tmp_path: Path, model: StandInModel) -> None:
     """An answer that its contexts do not support misses faithfulness, and only that."""
     folder = project(tmp_path, contexts=["Lunch is served at noon."])
-    done = gatehouse(folder, "eval-gate", *SEED, env=told(model))
+    done = gatehouse(folder, "eval-gate", *GIVEN, env=told(model))
     assert done.code == Exit.FAIL
     assert states(folder)["faithfulness"] == "fail"
     assert states(folder)["answer_relevancy"] == "pass"
@@ -227,7 +227,7 @@ def test_the_metrics_of_an_agent(tmp_path: Path) -> None:
     output = folder / "output"
     output.touch()
     done = gatehouse(
-        folder, "metrics", "--agent", "agents/echo.yaml", *SEED, env={"GITHUB_OUTPUT": str(output)}
+        folder, "metrics", "--agent", "agents/echo.yaml", *GIVEN, env={"GITHUB_OUTPUT": str(output)}
     )
     assert done.code == Exit.PASS
     names = [line.split()[0] for line in done.out.splitlines() if not line.startswith(" ")]

@@ -35,7 +35,7 @@ def judged_agent(folder: Path, metrics: dict[str, Any], **evals: Any) -> Agent:
     return agent_of(folder, evals={"dataset": "golden.jsonl", "metrics": metrics} | evals)
 
 
-def test_the_seeds_spelling_is_the_metric(tmp_path: Path) -> None:
+def test_another_spelling_is_the_same_metric(tmp_path: Path) -> None:
     """`answer_relevance` is `answer_relevancy`, in the file and on the command line alike."""
     agent = judged_agent(tmp_path, {"answer_relevance": 0.7})
     assert {g.metric.name: g.threshold for g in gates_of(agent)} == {"answer_relevancy": 0.7}
