@@ -241,8 +241,22 @@ def machine_environment(home: Path) -> dict[str, str]:
         "/sbin",
         str(Path(git).parent),
     ]
-    path = os.pathsep.join(dict.fromkeys(folder for folder in system if Path(folder).is_dir()))
+    found = os.pathsep.join(dict.fromkeys(folder for folder in system if Path(folder).is_dir()))
+    path = f"{patient_shell(home, shutil.which('bash', path=found) or '')}{os.pathsep}{found}"
     return kept | {"PATH": path, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+
+
+def patient_shell(home: Path, bash: str) -> Path:
+    """A folder with a bash that stays for a moment after its script has ended.
+
+    On a busy machine act loses what a step writes just before it ends: it reads from a terminal that is gone.
+    """
+    folder = home / "shell"
+    folder.mkdir()
+    program = folder / "bash"
+    program.write_text(f'#!/bin/sh\n"{bash}" "$@"\ncode=$?\nsleep 0.1\nexit $code\n')
+    program.chmod(0o755)
+    return folder
 
 
 def read_log(result: ActResult, stdout: str, stderr: str) -> ActResult:
