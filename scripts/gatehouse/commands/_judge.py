@@ -57,7 +57,8 @@ def agent_with_judge(agent: Agent, judge: tuple[str, ...], embeddings: str | Non
 def with_models(agent: Agent, gates: list[Gate]) -> list[Gate]:
     """The gates, each knowing the models that it asks; raises UserError where one is missing or misnamed.
 
-    A judge whose name pins no weights joins the agent's warnings, or is such a fault, as the agent file says.
+    What speaks against the choice of a judge joins the agent's warnings; a name that pins no weights is a
+    fault, where the agent file says so.
     """
     from gatehouse.evals.judges.calibration import read_calibration  # noqa: PLC0415 beside its one use
     from gatehouse.evals.judges.model import embeddings_of  # noqa: PLC0415 as above
@@ -75,7 +76,7 @@ def with_models(agent: Agent, gates: list[Gate]) -> list[Gate]:
         )
     problems += _misnamed(agent)
     if judged and not problems:
-        problems += _unpinned(agent)
+        problems += _doubtful(agent)
     embeddings = None if problems else embeddings_of(setting, agent.evals.embeddings)
     if embedded and not problems and not embeddings:
         problems.append(
@@ -85,14 +86,17 @@ def with_models(agent: Agent, gates: list[Gate]) -> list[Gate]:
                 repair="Write evals: {embeddings: PROVIDER:MODEL}, or give --embeddings PROVIDER:MODEL.",
             )
         )
-    for gate in judged:  # a file to mend is said before anything is asked
+    gates = [replace(gate, embeddings=embeddings) for gate in gates]
+    for gate in gates:  # a file to mend is said before anything is asked
+        if "judge" not in gate.metric.models:
+            continue
         try:
             read_calibration(agent.root, gate.metric.name, gate.method)
         except UserError as error:
             problems += error.problems
     if problems:
         raise UserError(*problems)
-    return [replace(gate, embeddings=embeddings) for gate in gates]
+    return gates
 
 
 def _misnamed(agent: Agent) -> Iterator[Problem]:
@@ -109,12 +113,12 @@ def _misnamed(agent: Agent) -> Iterator[Problem]:
             yield from (_where(agent, key, name, fault.message, fault.repair) for fault in error.problems)
 
 
-def _unpinned(agent: Agent) -> list[Problem]:
+def _doubtful(agent: Agent) -> list[Problem]:
     """Judges that their provider may change unseen, where the agent file calls that an error.
 
-    Where it is a warning, that is given here, once, and joins those of the agent.
+    Warnings, also of a judge of its own answers, are given here, once, and join those of the agent.
     """
-    from gatehouse.evals.judges.model import unpinned  # noqa: PLC0415 beside its one use
+    from gatehouse.evals.judges.model import self_preference, unpinned  # noqa: PLC0415 beside its one use
 
     policy = agent.evals.unpinned_model
     names = unpinned(agent.evals.judge.models) if policy != "allow" else []
@@ -122,13 +126,13 @@ def _unpinned(agent: Agent) -> list[Problem]:
     repair = "Its provider may change it unseen, and every grade with it: pin it, or set "
     repair += "`evals.unpinned_model: allow`."
     found = [_where(agent, "judge", name, message.format(name), repair) for name in names]
-    if policy == "error":
-        return found
-    for warning in found:
+    own = self_preference(agent)
+    warnings = [*([] if policy == "error" else found), *([Problem(own)] if own else [])]
+    for warning in warnings:
         if warning not in agent.warnings:
             agent.warnings.append(warning)
             annotate("warning", warning.message, file=warning.path, line=warning.line)
-    return []
+    return found if policy == "error" else []
 
 
 def _where(agent: Agent, key: str, name: str, message: str, repair: str) -> Problem:
@@ -166,11 +170,7 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
     from gatehouse.costs.prices import price  # noqa: PLC0415 only where there is something to judge
     from gatehouse.evals.judges.bench import Bench  # noqa: PLC0415 as above
     from gatehouse.evals.judges.cache import JudgementCache  # noqa: PLC0415 as above
-    from gatehouse.evals.judges.model import (  # noqa: PLC0415 as above
-        JUDGE_KEY,
-        resolve_models,
-        self_preference,
-    )
+    from gatehouse.evals.judges.model import JUDGE_KEY, resolve_models  # noqa: PLC0415 as above
 
     if missing := missing_extras(asked):
         needing = _metrics([gate for gate in asked if gate.metric.extra in missing])
@@ -179,14 +179,11 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
         repair = f'Install "gatehouse-ci[{extras}] @ git+{SOURCE}" in the place of gatehouse-ci.'
         raise UserError(agent.problem("evals", message=message, repair=repair))
     setting = agent.evals.judge
-    if any("judge" in gate.metric.models for gate in asked) and (doubt := self_preference(agent)):
-        annotate("warning", doubt)
     _mask(os.environ.get(JUDGE_KEY, ""))
     needs = {model for gate in asked for model in gate.metric.models}
     models = resolve_models(setting, agent.evals.embeddings, needs=needs, environ=os.environ)
     bench = Bench(models, setting, price=lambda usage: price(usage, agent)[0], cache=None)
-    asked_models = [*models.judges, *([models.embeddings] if models.embeddings else [])]
-    keys = [os.environ.get(JUDGE_KEY, "").strip(), *(model.endpoint.key for model in asked_models)]
+    keys = [os.environ.get(JUDGE_KEY, "").strip(), *(model.endpoint.key for model in models.everyone)]
     # On a runner other jobs may have written it: there only a signed judgement is one. Elsewhere it is the
     # user's own, and stays so whatever key they have today.
     secret = next(filter(None, keys), None) if in_actions() else None

@@ -28,8 +28,8 @@ AGENT_FILES = ("agents/*.yaml", "agents/*.yml")
 """Where agent files are looked for when none is named."""
 
 
-def agent_option(function: F) -> F:
-    """`--agent`: files or patterns."""
+def agents_named(text: str) -> Callable[[F], F]:
+    """`--agent`: files or patterns, with its line in `--help`."""
     return click.option(
         "--agent",
         "agents",
@@ -37,8 +37,11 @@ def agent_option(function: F) -> F:
         multiple=True,
         metavar="FILE",
         envvar=None,
-        help="Agent file, or a pattern of them; repeatable. Default: agents/*.yaml.",
-    )(function)
+        help=text,
+    )
+
+
+agent_option = agents_named("Agent file, or a pattern of them; repeatable. Default: agents/*.yaml.")
 
 
 def out_option(function: F) -> F:

@@ -20,9 +20,8 @@ import click
 from gatehouse.agent.definition import load_agent
 from gatehouse.agent.digest import tracked_below
 from gatehouse.agent.interpreter import worker_environment
-from gatehouse.cli import Lines
 from gatehouse.commands._release import file_paths
-from gatehouse.commands._shared import AGENT_FILES, agent_files, require_unique
+from gatehouse.commands._shared import AGENT_FILES, agent_files, agents_named, require_unique
 from gatehouse.errors import InfrastructureError, Problem, UserError
 from gatehouse.github.escape import markdown_inline, plain
 from gatehouse.github.event import Event
@@ -97,15 +96,9 @@ class Project(NamedTuple):
 
 @click.command
 @click.option("--path", default=".", metavar="FOLDER", help="Folder of the package. Default: this one.")
-@click.option(
-    "--agent",
-    "agents",
-    cls=Lines,
-    multiple=True,
-    metavar="FILE",
-    envvar=None,
-    help="Agent file from the repository's root, or a pattern of them; repeatable. "
-    "Default: agents/*.yaml below --path.",
+@agents_named(
+    "Agent file from the repository's root, or a pattern of them; repeatable. "
+    "Default: agents/*.yaml below --path."
 )
 @click.option(
     "--tag-prefix", default="v", metavar="TEXT", help="What stands before the version in tags. Default: v."

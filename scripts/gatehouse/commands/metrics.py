@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gatehouse.agent.definition import load_agent
-from gatehouse.cli import Lines
 from gatehouse.commands._judge import agent_with_judge, judge_options
-from gatehouse.commands._shared import agent_files, threshold_option
+from gatehouse.commands._shared import agent_files, agents_named, threshold_option
 from gatehouse.errors import Exit, UserError
 from gatehouse.evals.metrics import gates_of, registry
 from gatehouse.github.runner import say, set_outputs
@@ -22,14 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.option(
-    "--agent",
-    "agents",
-    cls=Lines,
-    multiple=True,
-    metavar="FILE",
-    help="Agent file, or a pattern of them; repeatable. Default: none, which lists every metric.",
-)
+@agents_named("Agent file, or a pattern of them; repeatable. Default: none, which lists every metric.")
 @threshold_option
 @judge_options
 def metrics(

@@ -88,18 +88,8 @@ def assess(
         "fixed": [],
         "judge": scores.info.get("judge"),
         "extras": sorted({gate.metric.extra for gate in gates if gate.metric.extra}),
-        "warnings": [*map(str, subject.agent.warnings), *_doubts(subject, gates), *_left_out(gates, rows)],
+        "warnings": [*map(str, subject.agent.warnings), *_left_out(gates, rows)],
     }
-
-
-def _doubts(subject: Subject, gates: Sequence[Gate]) -> list[str]:
-    """What speaks against the choice of the judge, where there is one."""
-    if not any("judge" in gate.metric.models for gate in gates):
-        return []
-    from gatehouse.evals.judges.model import self_preference  # noqa: PLC0415 only where a judge was asked
-
-    doubt = self_preference(subject.agent)
-    return [doubt] if doubt else []
 
 
 def _left_out(gates: Sequence[Gate], rows: Sequence[MetricVerdict]) -> list[str]:

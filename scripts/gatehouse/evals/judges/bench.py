@@ -52,7 +52,7 @@ class Bench:
         cache: JudgementCache | None,
     ) -> None:
         self.models, self.setting, self.cache = models, setting, cache
-        everyone = [*models.judges, *([models.embeddings] if models.embeddings else [])]
+        everyone = models.everyone
         self.spending = Spending(everyone, price, setting.max_usd)
         self.cached = self.shared = self.repaired = 0
         self._clients = {m.endpoint: Client(m.endpoint, concurrency=setting.concurrency) for m in everyone}

@@ -51,9 +51,14 @@ class Models:
     judges: list[JudgeModel] = field(default_factory=list)
     embeddings: JudgeModel | None = None
 
+    @property
+    def everyone(self) -> list[JudgeModel]:
+        """All of them."""
+        return [*self.judges, *([self.embeddings] if self.embeddings else [])]
+
     def __bool__(self) -> bool:
         """Whether there is anybody."""
-        return bool(self.judges or self.embeddings)
+        return bool(self.everyone)
 
 
 def judge_keys(text: str) -> dict[str, str]:

@@ -159,8 +159,16 @@ class _Asked:
             return None
         metric = replace(metric, requires=metric.requires + metric.options_require(options))
         floor = setting.floor if setting else "value"
-        judged_by, embeddings = agent.evals.judge, agent.evals.embeddings
-        return Gate(metric, score, threshold, floor, False, options, judge, judged_by, embeddings)
+        return Gate(
+            metric,
+            score,
+            threshold,
+            floor,
+            options=options,
+            judge=judge,
+            judged_by=agent.evals.judge,
+            embeddings=agent.evals.embeddings,
+        )
 
     def find(self, own: str, name: str, setting: MetricSetting | None) -> Metric | None:
         """The metric, under its own name; None where there is none, which is noted."""
