@@ -4,7 +4,7 @@ BOOT = $(PYTHON) tools/bootstrap.py
 BIN = .venv/bin
 ARGS ?=
 
-.PHONY: help rehearse test lint format docs bench clean
+.PHONY: help rehearse test lint format docs bench hooks clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
@@ -37,6 +37,10 @@ docs: ## Write the generated tables and blocks of the documentation again
 bench: ## Measure a run against its goals (benchmarks/)
 	@$(BOOT) dev
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+hooks: ## Check style and generated documentation before each commit (pre-commit)
+	@$(BOOT) dev
+	$(BIN)/pre-commit install
 
 clean: ## Remove what these commands installed
 	rm -rf .venv .tools tools/langcheck/node_modules

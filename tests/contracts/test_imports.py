@@ -7,23 +7,32 @@ import json
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gatehouse.cli import COMMANDS
 from tests.contracts.suite import ROOT
+from tests.support.projects import write_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SOURCE = ROOT / "scripts"
 HEAVY = {
     "aiohttp",
     "deepeval",
+    "detect_secrets",
     "genai_prices",
     "jsonschema",
     "numpy",
+    "phonenumbers",
     "pydantic",
     "ragas",
+    "rapidfuzz",
     "requests",
     "scipy",
+    "stdnum",
 }
 """Libraries that cost more than 50 ms: imported where they are used, not where they are named."""
 START = {"gatehouse", "gatehouse.cli", "gatehouse.errors"}
@@ -74,6 +83,18 @@ def test_a_commands_help_loads_nothing_heavy(name: str) -> None:
     modules = loaded(run(name, "--help"))
     assert f"gatehouse.commands.{name.replace('-', '_')}" in modules
     assert sorted(modules & HEAVY) == []
+
+
+@pytest.mark.parametrize("stages", [["eval-gate"], ["run", "score", "verdict"]], ids=" ".join)
+def test_a_gate_loads_only_what_its_metrics_use(tmp_path: Path, stages: list[str]) -> None:
+    """A gate of a function by native metrics loads no HTTP client, no price table and no judge's library."""
+    write_project(tmp_path)
+    for stage in stages:
+        own = ["--python", sys.executable] if stage in ("run", "eval-gate") else []
+        modules = loaded(f"import os\nos.chdir({str(tmp_path)!r})\n{run(stage, *own)}")
+        assert sorted(modules & (HEAVY - {"jsonschema"})) == []  # which checks the agent file
+    verdict = json.loads((tmp_path / ".gatehouse" / "echo" / "eval.json").read_text())
+    assert verdict["state"] == "pass"
 
 
 def modules() -> dict[str, set[str]]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,3 +90,40 @@ def test_the_wheel_says_how_to_use_it(wheel: Path) -> None:
         assert b"gatehouse = gatehouse.cli:main" in archive.read(f"{info}/entry_points.txt")
         assert f"{info}/licenses/LICENSE" in archive.namelist()
         assert archive.read(f"{info}/METADATA").decode().endswith((ROOT / "README.md").read_text())
+
+
+@pytest.fixture(scope="module")
+def sdist(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist built from a clone at the tag v9.8.7."""
+    out = tmp_path_factory.mktemp("sdist")
+    git(clone, "tag", "v9.8.7")
+    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(out), str(clone)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    git(clone, "tag", "--delete", "v9.8.7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("*.tar.gz")
+    return built
+
+
+def test_the_sdist_holds_what_git_tracks_and_nothing_else(sdist: Path) -> None:
+    """An sdist is the repository at its tag, with what a build backend adds, and no other file."""
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    files = {name for name in names if name and not name.startswith("scripts/gatehouse_ci.egg-info")}
+    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    assert files - folders == {*repository_files(), "PKG-INFO", "setup.cfg"}
+
+
+def test_the_wheel_of_the_sdist_is_the_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    """Whoever builds from the sdist gets the package that the tarball gives, byte for byte."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (again,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(again) as one, zipfile.ZipFile(wheel) as other:
+        kept = [name for name in other.namelist() if not name.endswith(("/RECORD", "/METADATA"))]
+        assert {name: one.read(name) for name in kept} == {name: other.read(name) for name in kept}
+        assert sorted(one.namelist()) == sorted(other.namelist())

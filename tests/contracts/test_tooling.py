@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.contracts.suite import ACTIONS, ROOT, TEMPLATES, WORKFLOWS
 from tools import bootstrap
 from tools.lint_yaml import as_local, yaml_files
 from tools.no_skips import skipped
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SUITE = """
 import pytest
@@ -82,3 +81,33 @@ def test_every_make_target_is_listed() -> None:
     )
     assert set(re.findall(r"^  make ([a-z]+) +\S", listed.stdout, re.MULTILINE)) == targets
     assert set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)[0].split()) == targets
+
+
+def test_the_hooks_stop_a_commit_that_is_not_in_house_style(tmp_path: Path) -> None:
+    """What `make hooks` installs refuses a commit of an unformatted file, and lets the formatted one pass."""
+    environ = os.environ | {"PRE_COMMIT_HOME": str(tmp_path / "store"), "GIT_CONFIG_GLOBAL": os.devnull}
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    for name in (".pre-commit-config.yaml", "pyproject.toml"):
+        shutil.copy2(ROOT / name, folder)
+    (folder / ".gitignore").write_text(".venv\n")
+    (folder / ".venv").symlink_to(sys.prefix)
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        command = ["git", *identity, *words]
+        return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+
+    def commit(text: str) -> subprocess.CompletedProcess[str]:
+        (folder / "module.py").write_text(text)
+        git("add", "--all")
+        return git("commit", "--message", "a change")
+
+    git("init")
+    install = [str(Path(sys.prefix) / "bin" / "pre-commit"), "install"]
+    subprocess.run(install, cwd=folder, env=environ, check=True, capture_output=True)
+    refused = commit('"""A module."""\n\nx = ( 1)\n')
+    assert refused.returncode == 1
+    assert "ruff format" in refused.stderr
+    done = commit('"""A module."""\n\nx = 1\n')
+    assert done.returncode == 0, done.stderr
