@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from gatehouse.agent import digest as digests
+from gatehouse.agent import mapping
+from gatehouse.agent.entrypoint import Command, Function, Url, in_words, parse_entrypoint
 from gatehouse.agent.schema import Keys, explain, faults
 from gatehouse.agent.source import RefusedError, Source, decode, locate, parse_json, parse_yaml, read_file
 from gatehouse.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from gatehouse.agent.entrypoint import Entrypoint
 
 PINNED = re.compile(r"(?<!\d)20\d\d-?\d\d-?\d\d(?!\d)|-\d{4}(?!\d)|-\d\d-\d\d(?!\d)|-\d{3}$|@sha256:|[:@].")
 """A date (20240620, 2024-06-20, -0613, -05-06), a release number at the end (-002), a tag or a digest."""
@@ -71,13 +76,15 @@ class Budgets:
 class MetricSetting:
     """A metric that the agent is judged by; without a threshold it is measured only.
 
-    `metric` is what it is where its key in the file is a name of the user's own.
+    `metric` is what it is where its key in the file is a name of the user's own; `module:function` is one of
+    the user's own code, which is of `kind`.
     """
 
     threshold: float | None = None
     floor: Literal["value", "interval"] = "value"
     options: dict[str, Any] = field(default_factory=dict)
     metric: str | None = None
+    kind: Literal["quality", "safety"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +114,13 @@ class JudgeSetting:
 
 @dataclass(frozen=True, slots=True)
 class Evals:
-    """How the agent is judged."""
+    """How the agent is judged; `max_usd` is what asking it may cost, in US dollars."""
 
-    dataset: str | None = None
+    dataset: tuple[str, ...] = ()
     max_unscored: int = 0
     on_inconclusive: Literal["warn", "fail"] = "warn"
     unpinned_model: Literal["warn", "error", "allow"] = "warn"
+    max_usd: float | None = None
     judge: JudgeSetting = field(default_factory=JudgeSetting)
     embeddings: str | None = None
     metrics: dict[str, MetricSetting] = field(default_factory=dict)
@@ -146,7 +154,7 @@ class Agent:
     fallback_model: Model | None = None
     system_prompt: str | None = None
     prompt_text: str | None = None
-    entrypoint: str | None = None
+    entrypoint: Entrypoint | None = None
     tools: list[Tool] = field(default_factory=list)
     guardrails: Guardrails = field(default_factory=Guardrails)
     output_schema: dict[str, Any] | None = None
@@ -180,7 +188,8 @@ def load_agent(path: str, root: Path | None = None) -> Agent:
     problems = [*source.bad.values(), *_schema_problems(source)]
     agent = source.data.get("agent") if isinstance(source.data, dict) else None
     named = _Named(source, root, agent if isinstance(agent, dict) else {})
-    problems += named.problems
+    told = {(problem.line, problem.column) for problem in problems}  # by the schema, which says it better
+    problems += [problem for problem in named.problems if (problem.line, problem.column) not in told]
     if isinstance(agent, dict) and _policy(agent) == "error":
         problems += _unpinned(agent, source)
     if not isinstance(agent, dict) or problems:
@@ -225,32 +234,65 @@ class _Named:
         self.schema = self.read("guardrails", "output_schema")
         self.output_schema = self.json_schema()
         self.knowledge_base: list[str] = []
-        self.path("evals", "dataset")
+        self.paths("evals", "dataset")
+        self.paths("entrypoint", "code")
+        self.entrypoint = self.parse_entrypoint()
         base = self.path("retrieval", "knowledge_base", version=True)
-        if base and (root / base).exists():
+        if base and os.path.exists(root / base):  # noqa: PTH110 a reference too long for a path is none
             self.knowledge_base = digests.files_below(root, base)
 
     def fault(self, keys: Keys, message: str, repair: str = "") -> None:
         """Note a fault at the value of `keys`."""
         self.problems.append(self.source.problem(("agent", *keys), message, repair, value=True))
 
-    def path(self, *keys: str, version: bool = False) -> str | None:
-        """The path at `keys`, less its `@VERSION`; None when there is none, or it leaves the repository."""
+    def at(self, *keys: str | int) -> Any:
+        """The value at `keys`; None where there is none."""
         value: Any = self.agent
         for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, list) and isinstance(key, int):
+                value = value[key]
+            else:
+                value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def paths(self, *keys: str) -> None:
+        """Check the path, or every path of the list, at `keys`."""
+        value = self.at(*keys)
+        if not isinstance(value, list):
+            self.path(*keys)
+            return
+        for i in range(len(value)):
+            self.path(*keys, i)
+
+    def parse_entrypoint(self) -> Entrypoint | None:
+        """The entry point, where it is no mistake that the schema names."""
+        entrypoint = None
+        try:
+            entrypoint = parse_entrypoint(self.at("entrypoint"))
+            for keys, message, repair in mapping.faults(entrypoint) if isinstance(entrypoint, Url) else ():
+                self.fault(("entrypoint", *keys), message, repair)
+        except ValueError as e:
+            self.fault(("entrypoint", "command"), f'"command" cannot be read: {str(e).lower()}.')
+        except (TypeError, KeyError, AttributeError):
+            pass
+        return entrypoint
+
+    def path(self, *keys: str | int, version: bool = False) -> str | None:
+        """The path at `keys`, less its `@VERSION`; None when there is none, or it leaves the repository."""
+        value = self.at(*keys)
+        what = next(key for key in reversed(keys) if isinstance(key, str))
         if not isinstance(value, str) or not value or (version and "://" in value):
             return None
         name = (value.rpartition("@")[0] or value) if version else value
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             self.fault(
-                keys, f'"{keys[-1]}" leads out of the repository.', "Give a path from the repository's root."
+                keys, f'"{what}" leads out of the repository.', "Give a path from the repository's root."
             )
             return None
         try:
             locate(self.root, name)
         except RefusedError as e:
-            self.fault(keys, f'"{keys[-1]}": {e.message}', e.repair)
+            self.fault(keys, f'"{what}": {e.message}', e.repair)
             return None
         return name
 
@@ -314,7 +356,7 @@ def _build(agent: dict[str, Any], source: Source, path: str, root: Path, named: 
         fallback_model=_model(agent["fallback_model"]) if "fallback_model" in agent else None,
         system_prompt=agent.get("system_prompt"),
         prompt_text=named.prompt_text,
-        entrypoint=agent.get("entrypoint"),
+        entrypoint=named.entrypoint,
         tools=[
             Tool(**({"name": tool} if isinstance(tool, str) else tool)) for tool in agent.get("tools", [])
         ],
@@ -325,15 +367,29 @@ def _build(agent: dict[str, Any], source: Source, path: str, root: Path, named: 
         evals=_evals(agent.get("evals", {})),
         pricing=_pricing(agent.get("pricing", {}), model.name),
     )
-    code = digests.code_files(root, loaded.entrypoint) if loaded.entrypoint else []
+    code = _code(root, loaded.entrypoint)
     loaded.parts.update(_parts(loaded, named, code))
     if _policy(agent) == "warn":
         loaded.warnings.extend(_unpinned(agent, source))
     if loaded.entrypoint and not code:
-        message = f'the code of "{loaded.entrypoint}" is neither in the repository\'s root nor in its src.'
+        called = in_words(loaded.entrypoint)
+        message = f'the code of "{called}" is neither in the repository\'s root nor in its src.'
         repair = "The digest cannot cover it: changes to this code go unseen."
+        if not isinstance(loaded.entrypoint, Function):
+            message = f'no file of the repository is known to be the code of "{called}".'
+            repair += " Name its files and folders as `entrypoint.code`."
         loaded.warnings.append(loaded.problem("entrypoint", message=message, repair=repair, value=True))
     return loaded
+
+
+def _code(root: Path, entrypoint: Entrypoint | None) -> list[str]:
+    """The files of the entry point's code; none where they are not known."""
+    if entrypoint is None:
+        return []
+    if isinstance(entrypoint, Function):
+        return digests.code_files(root, entrypoint.target)
+    words = entrypoint.words if isinstance(entrypoint, Command) else ()
+    return digests.named_files(root, entrypoint.code, words)
 
 
 def _model(data: dict[str, Any]) -> Model:
@@ -350,10 +406,14 @@ def _evals(data: dict[str, Any]) -> Evals:
     for name, given in data.get("metrics", {}).items():
         options = dict(given) if isinstance(given, dict) else {"threshold": given}
         threshold = options.pop("threshold", None)
-        floor, metric = options.pop("floor", "value"), options.pop("metric", None)
-        metrics[name] = MetricSetting(None if threshold is None else float(threshold), floor, options, metric)
+        named = {key: options.pop(key) for key in ("floor", "metric", "kind") if key in options}
+        metrics[name] = MetricSetting(
+            None if threshold is None else float(threshold), options=options, **named
+        )
+    dataset = data.get("dataset", ())
+    dataset = (dataset,) if isinstance(dataset, str) else tuple(dataset)
     judge = _judge(data.get("judge", []))
-    return Evals(**{**_whole(data, "max_unscored"), "metrics": metrics, "judge": judge})
+    return Evals(**{**_whole(data, "max_unscored"), "dataset": dataset, "metrics": metrics, "judge": judge})
 
 
 def _judge(data: Any) -> JudgeSetting:
@@ -373,7 +433,7 @@ def _pricing(data: dict[str, Any], model: str) -> dict[str, Price]:
 def _plain(part: Any) -> dict[str, Any]:
     """A dataclass as JSON without what was not given, so that a default written out changes no digest."""
     values = {f.name: getattr(part, f.name) for f in fields(part)}
-    return {name: value for name, value in values.items() if value not in (None, False, {})}
+    return {name: value for name, value in values.items() if value not in (None, False, {}, ())}
 
 
 def _parts(agent: Agent, named: _Named, code: list[str]) -> dict[str, str]:
@@ -388,10 +448,19 @@ def _parts(agent: Agent, named: _Named, code: list[str]) -> dict[str, str]:
         "guardrails": _plain(Guardrails(agent.guardrails.pii_redaction, schema)),
         "retrieval": agent.retrieval and [_plain(agent.retrieval), _files(agent.root, named.knowledge_base)],
         "budgets": _plain(budgets),
-        "code": agent.entrypoint and [agent.entrypoint, _files(agent.root, code)],
+        "code": agent.entrypoint and [_called(agent.entrypoint), _files(agent.root, code)],
         "dependencies": _files(agent.root, digests.lock_files(agent.root)),
     }
     return {name: digests.sha256(digests.canonical(part)) for name, part in parts.items() if part}
+
+
+def _called(entrypoint: Entrypoint) -> Any:
+    """How the code is called, as JSON; not which files it is of, whose contents are in the digest anyhow."""
+    if isinstance(entrypoint, Function):
+        return entrypoint.target
+    if isinstance(entrypoint, Command):
+        return {"command": list(entrypoint.words)}
+    return _plain(replace(entrypoint, secret=None, code=()))
 
 
 def _files(root: Path, names: list[str]) -> str | None:

@@ -13,13 +13,17 @@ import hashlib
 import json
 import os
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock*.toml", "requirements*.txt")
+LOCK_FILES = (
+    *("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock*.toml", "requirements*.txt"),
+    *("package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock", "deno.lock"),
+    *("go.sum", "Cargo.lock", "Gemfile.lock", "composer.lock", "mix.lock", "gradle.lockfile"),
+)
 """Names, in the repository's root, of the files that pin the agent's dependencies."""
 
 
@@ -119,3 +123,21 @@ def code_files(root: Path, entrypoint: str) -> list[str]:
         if (root / base / f"{package}.py").is_file():
             return [name for name in files_below(root, str(base)) if name.endswith(".py")]
     return []
+
+
+def named_files(root: Path, code: Iterable[str], words: Iterable[str]) -> list[str]:
+    """The files at and below the paths of `code`; without any, those that the words of a command lead to.
+
+    A word that is a file stands for its folder, which it may load more from, or in the root for itself alone;
+    a word that is a folder stands for what is in it. Nothing outside `root` counts.
+    """
+    places = list(code)
+    for word in () if places else words:
+        path = PurePosixPath(word)
+        if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in word:
+            continue
+        if (root / path).is_dir():
+            places.append(str(path))
+        elif (root / path).is_file():
+            places.append(str(path.parent if path.parent.parts else path))
+    return sorted({name for place in places for name in files_below(root, place)})

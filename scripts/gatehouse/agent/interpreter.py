@@ -63,7 +63,9 @@ def check_version(python: str) -> UserError | None:
         said = subprocess.run(
             [python, "-c", code], capture_output=True, text=True, timeout=10, check=True
         ).stdout
-        version = tuple(map(int, said.split()))
+        version = tuple(map(int, said.split(maxsplit=1)))
+        if len(version) != 2:  # noqa: PLR2004 it ran, and did not say what it was asked for
+            raise ValueError(said)
     except (OSError, ValueError, subprocess.SubprocessError):
         return UserError(
             Problem(f"{python} is not a working Python.", repair="Give another one by --python PATH.")

@@ -54,10 +54,19 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One tool call that the agent made, in order."""
+    """One tool call that the agent made, in order; `approved` by a person, None where it does not say."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    approved: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnScore:
+    """What one of the agent's own metrics said of an answer: 0 to 1, None where the metric itself failed."""
+
+    value: float | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class Run:
     iterations: int | None = None
     latency_s: float | None = None
     error: Fault | None = None
+    own_scores: dict[str, OwnScore] = field(default_factory=dict)
 
     def to_line(self) -> str:
         """One line of `runs.jsonl`, newline included."""
@@ -96,6 +106,7 @@ class Run:
             iterations=None if data.get("iterations") is None else _count(data, "iterations"),
             latency_s=_seconds(data.get("latency_s")),
             error=None if error is None else _fault(error),
+            own_scores=_own_scores(data.get("own_scores")),
         )
 
 
@@ -211,7 +222,10 @@ def parse_tool_calls(value: Any) -> list[ToolCall] | None:
         arguments = _arguments(call.get("arguments") or {})
         if not isinstance(arguments, dict):
             raise MalformedError(f'"tool_calls": arguments of "{call["name"]}" are not an object')
-        calls.append(ToolCall(call["name"], arguments))
+        approved = call.get("approved")
+        if approved is not None and not isinstance(approved, bool):
+            raise MalformedError(f'"tool_calls": "approved" of "{call["name"]}" is neither true nor false')
+        calls.append(ToolCall(call["name"], arguments, approved))
     return calls
 
 
@@ -247,6 +261,22 @@ def _fault(value: Any) -> Fault:
             '"error" is not {"by": "agent" or "infrastructure", "kind": ..., "message": ...}'
         )
     return Fault(value["by"], _typed(value, "kind", str), _typed(value, "message", str))
+
+
+def _own_scores(value: Any) -> dict[str, OwnScore]:
+    """Scores by metric; raises MalformedError."""
+    scores: dict[str, OwnScore] = {}
+    if value is not None and not isinstance(value, dict):
+        raise MalformedError('"own_scores" is not an object')
+    for name, score in (value or {}).items():
+        number = score.get("value") if isinstance(score, dict) else True
+        outside = number is not None and (
+            isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1
+        )
+        if outside or not isinstance(score.get("reason"), str):
+            raise MalformedError(f'"own_scores": "{name}" is no value from 0 to 1 with a reason')
+        scores[str(name)] = OwnScore(None if number is None else float(number), score["reason"])
+    return scores
 
 
 def _typed(data: dict[str, Any], key: str, kind: type) -> Any:

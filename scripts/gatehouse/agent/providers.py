@@ -8,10 +8,13 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gatehouse.agent.interpreter import worker_environment
 from gatehouse.errors import InfrastructureError, Problem, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gatehouse.agent.entrypoint import Url
 
 MODEL_KEY = "GATEHOUSE_MODEL_KEY"
 """Wins over every provider's own variable."""
@@ -118,6 +121,11 @@ class Endpoint:
     whose: str = field(default="model's", compare=False)
     sources: str = field(default="", compare=False)
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.provider.name
+
     def headers(self) -> dict[str, str]:
         """What a request carries to be let in."""
         if self.key is None:
@@ -131,6 +139,58 @@ class Endpoint:
         other = f"{self.sources[0].upper()}{self.sources[1:]} names another address." if self.sources else ""
         said = f"the {self.whose} provider {self.provider.name} cannot be reached at {self.base_url} ({why})."
         return " ".join(filter(None, (said, asked, other)))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an agent of the user's own is asked, and as whom; `key` is None where none is needed.
+
+    The key is sent in `header` as it is, or as `Authorization: Bearer` where that is None, beside `others`.
+    """
+
+    base_url: str
+    key: str | None = field(default=None, repr=False)
+    header: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What people call it: without the query, which may hold a secret."""
+        return f"the agent at {self.base_url.partition('?')[0]}"
+
+    def headers(self) -> dict[str, str]:
+        """What a request carries beside what every request does."""
+        if self.key is None:
+            return dict(self.others)
+        own = {self.header: self.key} if self.header else {"Authorization": f"Bearer {self.key}"}
+        return {**self.others, **own}
+
+    def unreachable(self, why: str) -> str:
+        """That nobody answers there, with what to do about it."""
+        return f"{self.name} cannot be reached ({why}). Is it running?"
+
+
+def resolve_address(entry: Url, environ: Mapping[str, str]) -> Address:
+    """The address of an agent with its key.
+
+    The key is GATEHOUSE_MODEL_KEY's where that is set, and never of a variable that no agent sees, such as a
+    job's own token. Raises InfrastructureError for a missing key: nothing would be measured.
+    """
+    accept = {"Accept": "text/event-stream"} if entry.stream == "events" else {}
+    # In one spelling: a header in two would be sent twice.
+    others = accept | {name.title(): value for name, value in entry.headers.items()}
+    asked = Address(entry.url, others=others)
+    if entry.secret is None:
+        return asked
+    seen = worker_environment(environ) | {MODEL_KEY: environ.get(MODEL_KEY, "")}
+    variables = list(dict.fromkeys([MODEL_KEY, entry.secret]))
+    key = _first(seen, variables)
+    if not key:
+        raise InfrastructureError(
+            f"No key for {asked.name}: set {' or '.join(variables)}. Nothing was measured."
+        )
+    _check_key(key, asked.name)
+    return Address(entry.url, key, entry.header, others)
 
 
 def find_provider(name: str) -> Provider:
@@ -167,15 +227,19 @@ def resolve(
         raise UserError(Problem(f'provider "{name}" has no address of its own.', repair=f"Give {sources}."))
     url = _checked(url, provider, sources)
     key = _first(environ, key_variables) or None
-    if key and not (key.isascii() and key.isprintable()):
-        raise InfrastructureError(
-            f"The key of {name} holds characters that no key has: was it copied with line ends?"
-        )
+    _check_key(key or "", name)
     if key is None and not provider.self_hosted and not _is_loopback(url):
         raise InfrastructureError(
             f"No key for {name}: set {' or '.join(key_variables)}. Nothing was measured."
         )
     return Endpoint(provider, url, key, "model's" if agent else "judge's", sources)
+
+
+def _check_key(key: str, whose: str) -> None:
+    if not (key.isascii() and key.isprintable()):
+        raise InfrastructureError(
+            f"The key of {whose} holds characters that no key has: was it copied with line ends?"
+        )
 
 
 def _first(environ: Mapping[str, str], variables: list[str]) -> str:

@@ -96,6 +96,8 @@ def explain(error: ValidationError | SchemaError, *, yaml: bool = False) -> list
             message = f"{what} is {_short(value)}: it must be at most {limit}."
         case "minLength" | "minProperties":
             message = f"{what} is empty."
+        case "minItems" if not value:
+            message = f"{what} is empty."
         case "maxLength":
             message = f"{what} is longer than {limit} characters."
         case "uniqueItems":

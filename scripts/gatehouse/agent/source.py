@@ -207,10 +207,13 @@ class Source:
         )
 
 
-def parse_yaml(text: str, path: str, *, root: str = "agent", numbered: str = "") -> Source:
+def parse_yaml(
+    text: str, path: str, *, root: str = "agent", numbered: str = "", most: int = MAX_NODES
+) -> Source:
     """One YAML document; raises RefusedError for what is no YAML, and keeps every other fault in `bad`.
 
-    `root` is the key that the file begins with; the keys of a mapping named `numbered` may be whole numbers.
+    `root` is the key that the file begins with; the keys of a mapping named `numbered` may be whole numbers;
+    `most` is how many values the file may hold.
     """
     lines = text.splitlines()
     control = CONTROL.search(text)
@@ -218,14 +221,14 @@ def parse_yaml(text: str, path: str, *, root: str = "agent", numbered: str = "")
         line = text.count("\n", 0, control.start()) + 1
         raise RefusedError(f"a control character (0x{ord(control[0]):02x}) in the file.", "Remove it.", line)
     try:
-        _check_nesting(text)
+        _check_size(text, most)
         loader = LOADER(text)
         try:
             node = loader.get_single_node()
             if node is None:
                 raise RefusedError("the file is empty.", f"It starts with `{root}:`.", 1)
             source = Source(path, lines, None)
-            data = _Walk(loader, source, numbered).value(node, ())
+            data = _Walk(loader, source, numbered, most).value(node, ())
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as e:
@@ -237,13 +240,18 @@ def parse_yaml(text: str, path: str, *, root: str = "agent", numbered: str = "")
     return Source(path, lines, data, source.keys, source.values, source.bad)
 
 
-def _check_nesting(text: str) -> None:
-    """Raise RefusedError for deep nesting: libyaml's composer recurses into it until the process dies."""
-    level = 0
+def _check_size(text: str, most: int) -> None:
+    """Raise RefusedError for deep nesting, into which libyaml's composer recurses until the process dies.
+
+    Also for more than `most` values, before the memory for them is taken.
+    """
+    level = nodes = 0
     for event in yaml.parse(text, LOADER):
+        nodes += isinstance(event, yaml.NodeEvent)
         level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if level > MAX_DEPTH:
-            raise _too_much(f"{MAX_DEPTH} levels", event.start_mark.line + 1 if event.start_mark else 0)
+        if level > MAX_DEPTH or nodes > 2 * most:  # keys are no values
+            limit = f"{MAX_DEPTH} levels" if level > MAX_DEPTH else f"{most} values"
+            raise _too_much(limit, event.start_mark.line + 1 if event.start_mark else 0)
 
 
 def _too_much(limit: str, line: int) -> RefusedError:
@@ -264,15 +272,15 @@ def _syntax(error: yaml.MarkedYAMLError, lines: list[str], root: str) -> Refused
 class _Walk:
     """Turns YAML nodes into JSON values and notes where they stand."""
 
-    def __init__(self, loader: Any, source: Source, numbered: str) -> None:
-        self.loader, self.source, self.numbered, self.nodes = loader, source, numbered, 0
+    def __init__(self, loader: Any, source: Source, numbered: str, most: int) -> None:
+        self.loader, self.source, self.numbered, self.most, self.nodes = loader, source, numbered, most, 0
 
     def value(self, node: yaml.Node, keys: Keys) -> Any:
         """The JSON value of a node; raises RefusedError where the limits end."""
         self.nodes += 1
         span = self.source.values[keys] = self.span(node)
-        if self.nodes > MAX_NODES or len(keys) > MAX_DEPTH:
-            limit = f"{MAX_NODES} values" if self.nodes > MAX_NODES else f"{MAX_DEPTH} levels"
+        if self.nodes > self.most or len(keys) > MAX_DEPTH:
+            limit = f"{self.most} values" if self.nodes > self.most else f"{MAX_DEPTH} levels"
             raise _too_much(limit, span.line)
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, keys)

@@ -1,4 +1,4 @@
-"""The one HTTP client for agents' and judges' models: retries, throttles, gives up when nobody answers."""
+"""The one HTTP client, for agents and for models: retries, throttles, gives up when nobody answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from gatehouse.agent.providers import SHORTEST_KEY
+from gatehouse.agent.providers import SHORTEST_KEY, Address
 from gatehouse.evals.completion import RefusedError, parse_error
 from gatehouse.evals.throttle import Breaker, DeadError, Throttle, pause_of
 from gatehouse.github.escape import plain
@@ -46,7 +46,10 @@ MESSAGE = 2000
 FEWEST_FAILURES = 5
 """A provider is dead after two failed calls for each one that may be under way, and at least this many."""
 FATAL = ("connection", "key", "quota")
-"""Refusals after which the provider is as good as dead for the next call too."""
+"""Refusals after which the provider is as good as dead for the next call too.
+
+Not so an agent of the user's own that breaks off or is late: that is what it is tested for."""
+SUCCESS = range(200, 300)
 TOO_MANY_REQUESTS, UNAVAILABLE = 429, 503
 
 
@@ -63,12 +66,17 @@ class TransportError(Exception):
 
 @dataclass(slots=True)
 class _Call:
-    """One `post`: `number` says who came first, `clock` is its deadline; the rest is what it met so far."""
+    """One `post`: `number` says who came first, `clock` is its deadline; the rest is what it met so far.
+
+    `connect_s` is for a connection alone: shorter than the deadline, or a host that is gone would seem slow.
+    """
 
     number: int
     clock: asyncio.Timeout
+    connect_s: float
     left_s: float | None = None
     tried: bool = False
+    met: TransportError | None = None
     faults: int = 0
     refusals: int = 0
     began: float = field(default_factory=monotonic)
@@ -89,10 +97,11 @@ class _Call:
 class Client:
     """Calls of one endpoint, at most `concurrency` of them under way, fewer while it says that it is busy."""
 
-    def __init__(self, endpoint: Endpoint, *, concurrency: int) -> None:
+    def __init__(self, endpoint: Endpoint | Address, *, concurrency: int) -> None:
         self.endpoint = endpoint
+        self.on_trial = isinstance(endpoint, Address)
         self.throttle = Throttle(concurrency)
-        self.breaker = Breaker(endpoint.provider.name, max(FEWEST_FAILURES, 2 * concurrency))
+        self.breaker = Breaker(endpoint.name, max(FEWEST_FAILURES, 2 * concurrency))
         self.limited = 0
         """Requests that were refused for their rate."""
         self._limited_since: float | None = None
@@ -120,7 +129,7 @@ class Client:
     async def post(
         self, path: str, request: Mapping[str, object], *, deadline_s: float | None = None
     ) -> tuple[bytes, float]:
-        """The body of a 200, and the seconds of the try that was answered, without pauses before it.
+        """The body of a success, and the seconds of the try that was answered, without pauses before it.
 
         `deadline_s` is for the answer, with all tries; its clock stands still while the call may not ask:
         others have the room, or the rate limit is reached. A caller's own `asyncio.timeout` counts that too.
@@ -128,7 +137,8 @@ class Client:
         try would meet again, DeadError when the provider is given up. No message holds the key.
         """
         self.breaker.check()
-        call = _Call(next(self._numbers), asyncio.timeout(deadline_s))
+        connect_s = CONNECT_S if deadline_s is None else min(CONNECT_S, deadline_s / 2)
+        call = _Call(next(self._numbers), asyncio.timeout(deadline_s), connect_s)
         try:
             async with call.clock:
                 answer = await self._answer(path, request, call)
@@ -139,13 +149,16 @@ class Client:
             raise
         except TimeoutError:
             late = TransportError("timeout", f"no answer within {deadline_s:g} s")
-            self.breaker.failed(late.message)
+            if call.met:  # what it waited for was another try
+                late = TransportError(call.met.kind, f"{late.message}, after {call.met.message}")
+            if call.met or not self.on_trial:
+                self.breaker.failed(late.message)
             raise late from None
         except TransportError as error:
             self.breaker.failed(error.message)
             raise
         except RefusedError as error:
-            if error.kind in FATAL:
+            if error.kind in FATAL and (error.status or not self.on_trial):
                 self.breaker.failed(error.message)
             else:
                 self._lives()  # whatever it thinks of this request
@@ -172,7 +185,7 @@ class Client:
             try:
                 self.breaker.check()  # it may have opened while this call waited
                 started = perf_counter()
-                body = await self._send(path, request)
+                body = await self._send(path, request, call.connect_s)
                 self.throttle.succeeded()
                 return body, perf_counter() - started
             except TransportError as error:
@@ -199,6 +212,7 @@ class Client:
         if error.pause_s is not None:
             self.throttle.hold(now + error.pause_s)
         if not limited:
+            call.met = error
             call.faults += 1
             if call.faults == TRIES:
                 raise error
@@ -244,28 +258,32 @@ class Client:
             if not ticket.done():
                 ticket.set_result(self.throttle.begin())
 
-    async def _send(self, path: str, request: Mapping[str, object]) -> bytes:
+    async def _send(self, path: str, request: Mapping[str, object], connect_s: float) -> bytes:
         """One try; raises TransportError where another may help, RefusedError where none will."""
         assert self._session is not None  # noqa: S101 opened before
         url = self.endpoint.base_url + path
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
         try:
             # A redirect would carry the key to another host.
-            async with self._session.post(url, json=request, allow_redirects=False) as response:
+            post = self._session.post(url, json=request, allow_redirects=False, timeout=timeout)
+            async with post as response:
                 status, body = response.status, await self._read(response)
                 retry_after = response.headers.get("Retry-After")
+                location = response.headers.get("Location", "")
         except (aiohttp.ClientConnectorError, TimeoutError) as error:
             # The timeout is ours for the connection; the call's deadline arrives as a cancellation.
-            unreachable = self.endpoint.unreachable(_why_not_connected(error))
+            unreachable = self.endpoint.unreachable(_why_not_connected(error, connect_s))
             raise TransportError("connection", self.safe(unreachable)) from None
         except aiohttp.ClientError as error:
             raise TransportError("connection", self.safe(f"{type(error).__name__}: {error}")) from None
-        if status == 200:  # noqa: PLR2004
+        if status in SUCCESS:
             return body
         refused = parse_error(status, body)
-        message = self.safe(refused.message)
+        redirect = f" It leads to {location}, where no request follows: it would take the key along."
+        message = self.safe(refused.message + redirect * bool(location))
         if refused.kind == "provider-error" and (status == TOO_MANY_REQUESTS or status >= 500):  # noqa: PLR2004
             raise TransportError(refused.kind, message, status, pause_of(retry_after, datetime.now(UTC)))
-        raise RefusedError(refused.kind, message)
+        raise RefusedError(refused.kind, message, status)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The body; a part of an answer is never asked for again."""
@@ -277,15 +295,15 @@ class Client:
                     response.close()
                     raise RefusedError("provider-error", f"the reply is longer than {MAX_REPLY} bytes")
         except aiohttp.ClientError as error:
-            if response.status == 200:  # noqa: PLR2004 what is left of an error still says which
+            if response.status in SUCCESS:  # what is left of an error still says which
                 raise RefusedError("connection", self.safe(f"the reply broke off: {error}")) from None
         return bytes(body)
 
 
-def _why_not_connected(error: aiohttp.ClientConnectorError | TimeoutError) -> str:
+def _why_not_connected(error: aiohttp.ClientConnectorError | TimeoutError, connect_s: float) -> str:
     """In the system's own words, without addresses: a proxy's may hold a password."""
     if isinstance(error, TimeoutError):
-        return f"no connection within {CONNECT_S:g} s"
+        return f"no connection within {connect_s:g} s"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is refused: {error.certificate_error}"
     cause = error.os_error

@@ -12,11 +12,11 @@ MAX_TEXT = 300
 
 
 class RefusedError(Exception):
-    """The infrastructure's fault, which another try would meet again."""
+    """A fault that another try would meet again, by rule the provider's; `status` is the reply's, or 0."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, status: int = 0) -> None:
         super().__init__(message)
-        self.kind, self.message = kind, message
+        self.kind, self.message, self.status = kind, message, status
 
 
 def parse_completion(body: bytes, provider: str, model: str) -> dict[str, Any]:
@@ -45,7 +45,8 @@ def parse_completion(body: bytes, provider: str, model: str) -> dict[str, Any]:
 def parse_error(status: int, body: bytes) -> RefusedError:
     """The fault that a status other than 200 means: "key", "quota" or "provider-error"."""
     reply = _object(body) or {}
-    return RefusedError(*_error(status, reply.get("error") or reply.get("message") or _text(body)))
+    error = reply.get("error") or reply.get("message") or _text(body)
+    return RefusedError(*_error(status, error), status)
 
 
 def _error(status: int, error: Any) -> tuple[str, str]:

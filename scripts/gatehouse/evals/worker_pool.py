@@ -33,7 +33,7 @@ REPLY_KEYS = frozenset({"output", "contexts", "tool_calls", "usage", "iterations
 
 
 class StartError(InfrastructureError):
-    """The agent's function cannot be loaded, so no case can be asked."""
+    """The agent cannot be started, so no case can be asked."""
 
 
 def sentence(text: str) -> str:
@@ -74,6 +74,11 @@ def _own_fault(error: Any) -> dict[str, Any] | None:
     return {"by": "agent", "kind": "error"} | fault
 
 
+def last_lines(printed: bytes, lines: int) -> str:
+    """The end of what was printed, harmless for a terminal."""
+    return "\n".join(plain(printed.decode(errors="replace")).splitlines()[-lines:])
+
+
 class PrintLog:
     """What the agent prints: the first megabyte in a file, the last lines at hand."""
 
@@ -101,7 +106,7 @@ class PrintLog:
 
     def tail(self, lines: int) -> str:
         """The last lines, harmless for a terminal."""
-        return "\n".join(plain(self._end.decode(errors="replace")).splitlines()[-lines:])
+        return last_lines(self._end, lines)
 
     def close(self) -> None:
         """Close the file; there is none where nothing was printed."""
@@ -184,14 +189,16 @@ class WorkerPool:
         """
         self.workers.discard(worker)
         if not worker.ready.done():
-            worker.ready.set_result(_end(worker.returncode))
+            worker.ready.set_result(how_it_ended(worker.returncode))
         elif self._closing or not calls:
             return
         elif why is BLOCKED:
             self._ask_again(calls)
         elif len(calls) == 1:
             (call,) = calls
-            fault = why or Fault("agent", "crash", f"{_end(worker.returncode)}\n{self._log.tail(5)}".rstrip())
+            fault = why or Fault(
+                "agent", "crash", f"{how_it_ended(worker.returncode)}\n{self._log.tail(5)}".rstrip()
+            )
             call.settle(Answer(None, call.deadline_s if fault.kind == "hang" else None, fault))
             if call.trial:
                 call.trial.convicted = True
@@ -255,7 +262,7 @@ class WorkerPool:
         return worker
 
 
-def _end(returncode: int | None) -> str:
+def how_it_ended(returncode: int | None) -> str:
     """How a process ended, in words."""
     if returncode is None or returncode >= 0:
         return f"the agent's process ended with exit code {returncode}"

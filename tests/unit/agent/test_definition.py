@@ -10,6 +10,7 @@ import yaml
 
 from gatehouse.agent import source
 from gatehouse.agent.definition import Agent, MetricSetting, Price, Tool, is_pinned, load_agent
+from gatehouse.agent.entrypoint import Function
 from gatehouse.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ agent:
     agent = load(root, text)
     assert (agent.owner, agent.entrypoint, agent.prompt_text) == (
         "team-support",
-        "support.agent:answer",
+        Function("support.agent:answer"),
         None,
     )
     assert agent.model.parameters == {"seed": 7}
@@ -259,7 +260,7 @@ BAD: dict[str, tuple[str | bytes, int, str]] = {
     "an unsupported entrypoint": (
         add("entrypoint: http://x.org/run"),
         8,
-        "This version runs module:function",
+        "write {command: ...} for a program",
     ),
     "a tool without a name": (add("tools: [{scope: all}]"), 8, '"name" is missing in item 1 of "tools"'),
     "a tool that is a number": (add("tools: [a, 1]"), 8, 'item 2 of "tools" is a number'),
