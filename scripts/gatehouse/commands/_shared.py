@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -19,6 +20,7 @@ from gatehouse.errors import Exit, GatehouseError, InfrastructureError, State, U
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import Gate, gates_of
 from gatehouse.evals.results import OUT, SCHEMA, StaleError, Subject, find_runs, write_json
+from gatehouse.evals.selection import Chosen, Selection
 from gatehouse.github.escape import plain
 from gatehouse.github.event import current_commit
 from gatehouse.github.runner import annotate, in_actions, set_outputs, show_error
@@ -67,10 +69,34 @@ def runs_option(function: F) -> F:
 
 
 def dataset_option(function: F) -> F:
-    """`--dataset`: another golden set than the agent file's."""
+    """`--dataset`: other files of the golden set than the agent file's."""
     return click.option(
-        "--dataset", metavar="FILE", help="Golden set (JSONL). Default: evals.dataset of the agent file."
+        "--dataset",
+        cls=Lines,
+        multiple=True,
+        metavar="FILE",
+        help="Golden set (JSONL, CSV, YAML or JSON); repeatable. Default: evals.dataset of the agent file.",
     )(function)
+
+
+def golden_options(function: F) -> F:
+    """`--dataset`, `--tag` and `--case`, handed on together: the golden set, or the part, to be asked."""
+
+    @wraps(function)
+    def gathered(
+        *args: Any, dataset: tuple[str, ...], tag: tuple[str, ...], case: tuple[str, ...], **others: Any
+    ) -> Any:
+        return function(*args, dataset=Chosen(dataset, Selection(tag, case)), **others)
+
+    said = "A verdict on a part is never a pass."
+    helps = {
+        "case": ("ID", f"Only the case with this id, and those of --tag; repeatable. {said}"),
+        "tag": ("TAG", f"Only the cases with this tag, and those of --case; repeatable. {said}"),
+    }
+    options = gathered
+    for name, (metavar, text) in helps.items():
+        options = click.option(f"--{name}", cls=Lines, multiple=True, metavar=metavar, help=text)(options)
+    return cast("F", dataset_option(options))
 
 
 class Thresholds(click.ParamType):
@@ -118,7 +144,7 @@ def threshold_option(function: F) -> F:
 
 def gate_options(function: F) -> F:
     """What the stages of the eval gate take: agent, golden set, thresholds, judge, runs, folder."""
-    options = (out_option, runs_option, judge_options, threshold_option, dataset_option, agent_option)
+    options = (out_option, runs_option, judge_options, threshold_option, golden_options, agent_option)
     for option in options:
         function = option(function)
     return function
@@ -178,17 +204,18 @@ def folder_of(name: str, out: Path | None) -> Path:
     return out or OUT / name
 
 
-def subject_of(agent: Agent, dataset: str | None) -> Subject:
+def subject_of(agent: Agent, dataset: Chosen) -> Subject:
     """The agent with its golden set and the commit at hand; raises UserError."""
-    path = dataset or agent.evals.dataset
-    if path is None:
+    paths = dataset.paths or agent.evals.dataset
+    if not paths:
         raise UserError(
             agent.problem(
                 message="the agent file names no golden set.",
                 repair="Write evals: {dataset: FILE}, or give --dataset FILE.",
             )
         )
-    return Subject(agent, GoldenSet(path), current_commit(Path.cwd()))
+    golden = GoldenSet(paths, selection=dataset.selection)
+    return Subject(agent, golden, current_commit(Path.cwd()))
 
 
 def eval_gates(agent: Agent, threshold: dict[str, float] | None) -> list[Gate]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.agent.definition import Agent
+    from gatehouse.evals.selection import Chosen
 
 
 @click.command("eval-gate")
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @run_options
 def eval_gate(
     agents: tuple[str, ...],
-    dataset: str | None,
+    dataset: Chosen,
     threshold: dict[str, float] | None,
     judge: tuple[str, ...],
     embeddings: str | None,

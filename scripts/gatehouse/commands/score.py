@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.agent.definition import Agent
+    from gatehouse.evals.selection import Chosen
 
 
 @click.command
 @gate_options
 def score(
     agents: tuple[str, ...],
-    dataset: str | None,
+    dataset: Chosen,
     threshold: dict[str, float] | None,
     judge: tuple[str, ...],
     embeddings: str | None,

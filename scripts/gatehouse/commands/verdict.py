@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from gatehouse.agent.definition import Agent
     from gatehouse.evals.metrics import Gate
+    from gatehouse.evals.selection import Chosen
 
 
 def judge_folder(
@@ -48,7 +49,7 @@ def judge_folder(
 @gate_options
 def verdict(
     agents: tuple[str, ...],
-    dataset: str | None,
+    dataset: Chosen,
     threshold: dict[str, float] | None,
     judge: tuple[str, ...],
     embeddings: str | None,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.protocol import as_text
 from gatehouse.evals.results import SCHEMA, runs_of
-from gatehouse.evals.verdict import Trust, judge, judge_critical, overall, trusted
+from gatehouse.evals.verdict import Trust, judge, judge_critical, of_part, overall, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +72,7 @@ def assess(
         int(counts["agent_faults"]) + int(counts["infrastructure_faults"]),
         str(scores.info.get("first_fault", "")),
     )
+    verdict = replace(verdict, **of_part(verdict.state, verdict.reason, golden.part))
     failing.sort(key=lambda f: f.gravity)
     return {
         "schema": SCHEMA,
@@ -148,12 +149,15 @@ def _details(
     by_name = {gate.metric.name: gate for gate in gates}
     reasons: dict[str, dict[str, str]] = {f.id: {} for f in failing}
     repeat: dict[str, int] = {}
+    withheld: dict[str, str] = {}
     with (out / "scores.jsonl").open(encoding="utf-8") as lines:
         for text in lines:
             line = json.loads(text)
             gate = by_name.get(line["metric"])
             if line["id"] not in reasons or gate is None or line["value"] is None or not gate.metric.per_case:
                 continue
+            if gate.metric.withholds and line["value"] != gate.metric.best and line["state"] == "scored":
+                withheld[line["id"]] = gate.metric.name
             if not gate.holds(line["value"]):
                 reasons[line["id"]].setdefault(line["metric"], line["reason"])
                 repeat.setdefault(line["id"], line["repeat"])
@@ -162,15 +166,25 @@ def _details(
         for run in runs_of(subject, runs)[1]:
             if run.id in reasons and run.repeat == repeat.get(run.id, 0):
                 outputs[run.id] = run
-    return [_detail(subject, f, reasons[f.id], outputs.get(f.id)) for f in failing]
+    details = [_detail(subject, f, reasons[f.id], outputs.get(f.id)) for f in failing]
+    kept_back = {gate.metric.name for gate in gates if not gate.metric.withholds}
+    for detail in details:
+        if name := withheld.get(detail["id"]):
+            why = f"withheld: {name} found in it what must not be shown; the run's runs.jsonl has it"
+            detail |= {key: why for key in ("got", "tool_calls") if detail[key] is not None}
+            # Other metrics quote the answer in their reasons.
+            detail["reasons"] |= dict.fromkeys(detail["reasons"].keys() & kept_back, "")
+    return details
 
 
 def _detail(subject: Subject, failing: _Failing, reasons: dict[str, str], run: Run | None) -> dict[str, Any]:
+    """One failing case with its texts, each cut."""
     case = subject.golden[failing.id]
     calls = run.tool_calls if run else None
     return {
         "id": case.id,
         "line": case.line,
+        "path": case.path,
         "critical": case.critical,
         "tags": list(case.tags),
         "reasons": {name: reasons.get(name, "") for name in failing.values},

@@ -1,38 +1,53 @@
-"""The golden set: JSON Lines, checked whole in one pass, then read a line at a time."""
+"""The golden set: one file or several, checked whole in one pass, then read a case at a time."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from array import array
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gatehouse.agent.digest import canonical
 from gatehouse.agent.protocol import ToolCall, parse_tool_calls
-from gatehouse.agent.schema import faults
+from gatehouse.agent.schema import faults, nearest
 from gatehouse.agent.source import RefusedError, check_file, locate, parse_json
 from gatehouse.errors import Problem, UserError
+from gatehouse.evals.dataset_csv import Table
+from gatehouse.evals.dataset_file import MAX_LINE, MAX_WHOLE
+from gatehouse.evals.dataset_jsonl import JsonLines, changed, text_of
+from gatehouse.evals.dataset_list import JsonList, YamlList
+from gatehouse.evals.ids import Ids
+from gatehouse.evals.selection import Selection, joined, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-MAX_LINE = 10 * 2**20
-"""Bytes of one line; a longer one is refused, and never held whole."""
+    from gatehouse.evals.dataset_file import GoldenFile, Row
+
+__all__ = ["MAX_LINE", "Case", "GoldenSet", "is_usual", "to_case"]
+
 MAX_SHOWN = 20
 """Faults shown; of the others only the number."""
+COMPARED = 10_000
+"""Names that a misspelt one is compared with."""
+FORMATS: dict[str, type[GoldenFile]] = {".csv": Table, ".yaml": YamlList, ".yml": YamlList, ".json": JsonList}
+"""How a file is read by the end of its name; any other is JSON Lines."""
 
 EXPECTED = ("expected", "answer", "ground_truth")
+REFERENCE = ("should_refuse", "canary")
+"""Keys of a case's metadata that metrics judge by: a case with others is another case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One case of a golden set.
 
-    `line` counts from 1. `expected` may be null on purpose: `has_expected` says if there is a reference.
-    `contexts` and `expected_tools` are None if the case says nothing of them. `digest` (16 hex digits) is
-    of the input and the reference fields: results of another digest are of another case.
+    `line` of the file `path` is where it begins, from 1. `expected` may be null on purpose: `has_expected`
+    says if there is a reference. `contexts` and `expected_tools` are None if the case says nothing of them.
+    `digest` (16 hex digits) is of the input and the reference fields, those of the metadata among them:
+    results of another one are of another case.
     """
 
     id: str
@@ -46,36 +61,41 @@ class Case:
     critical: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
+    path: str = ""
 
 
 class GoldenSet:
-    """A golden set file: iterate over its cases, or look one up by id.
+    """A golden set, or the selected part of one: iterate over its cases, or look one up by id.
 
-    Only ids and places are held: each pass reads the file again, and raises UserError once it has changed.
+    Of JSON Lines only ids and places are held: each pass reads the file again, and raises UserError once it
+    has changed. The cases of other formats are held as compact JSON.
     """
 
-    def __init__(self, path: str, root: Path | None = None) -> None:
-        """Check the whole file at `path`, relative to `root` (default: the working directory).
+    def __init__(
+        self, paths: str | Sequence[str], root: Path | None = None, selection: Selection | None = None
+    ) -> None:
+        """Check the whole of the files at `paths`, relative to `root` (default: the working directory).
 
-        Raises UserError with every bad line, the first 20 in full.
+        Raises UserError with every bad line of each file, the first 20 in full, and for a selection that
+        names what no case has.
         """
-        self.path = path
+        self.paths = (paths,) if isinstance(paths, str) else tuple(paths)
+        self.path = ", ".join(self.paths)
         self.root = root or Path.cwd()
-        self.digest = ""
-        """`sha256:` of the file's bytes."""
-        self.index: dict[str, int] = {}
-        """Every id, with the case's position from 0."""
-        self._offsets, self._lines = array("Q"), array("L")
-        try:
-            self._place = locate(self.root, path)
-            check_file(self._place, path)
-            with self._place.open("rb") as file:
-                self._stamp = _stamp(file)
-                self._check(file)
-        except RefusedError as e:
-            raise UserError(e.problem(path)) from None
-        except OSError as e:
-            raise UserError(Problem(f"it cannot be read: {e.strerror}.", path=path)) from None
+        self.selection = selection or Selection()
+        self.index = Ids()
+        """Every id's position, from 0."""
+        self._offsets, self._lines, self._of = array("Q"), array("L"), array("L")
+        """Of each case its place, the line it begins on, and which of the files it is in."""
+        self._tags, self._taken = set[str](), dict[str, int]()
+        self._files = self._find()
+        self._check()
+        self.digest = joined([file.digest for file in self._files], self.selection)
+        """`sha256:` of the file's bytes; of several files, or a part, one that is made of theirs."""
+        self.of = len(self.index)
+        """Cases of the whole golden set."""
+        if self.selection:
+            self._select()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -84,107 +104,158 @@ class GoldenSet:
         return case_id in self.index
 
     def __iter__(self) -> Iterator[Case]:
-        """Every case, in the file's order, one line in memory at a time."""
-        with self._open() as file:
-            for offset, line in zip(self._offsets, self._lines, strict=True):
-                yield self._case(file, offset, line)
+        """Every case, in the order of the files, one in memory at a time."""
+        position = 0
+        for number, golden_file in enumerate(self._files):
+            if position == len(self) or self._of[position] != number:
+                continue
+            with golden_file.open() as file:
+                while position < len(self) and self._of[position] == number:
+                    yield self._case(file, position)
+                    position += 1
 
     def __getitem__(self, case_id: str) -> Case:
         """The case with this id; raises KeyError."""
         position = self.index[case_id]
-        with self._open() as file:
-            return self._case(file, self._offsets[position], self._lines[position])
+        with self._files[self._of[position]].open() as file:
+            return self._case(file, position)
 
-    def _open(self) -> BinaryIO:
-        try:
-            file = self._place.open("rb")
-        except OSError as e:
-            raise UserError(Problem(f"it can no longer be read: {e.strerror}.", path=self.path)) from None
-        if _stamp(file) != self._stamp:
-            file.close()
-            raise self._changed()
-        return file
+    @property
+    def part(self) -> str:
+        """How much of the whole this is, as `3 of 40 cases, selected by --case a`; "" for the whole."""
+        return told(self.selection, len(self), self.of)
 
-    def _case(self, file: BinaryIO, offset: int, line: int) -> Case:
-        file.seek(offset)
+    def header(self) -> dict[str, Any]:
+        """What the `dataset` of a results file says of it."""
+        own = {"path": self.path, "paths": list(self.paths), "digest": self.digest, "cases": len(self)}
+        return own | ({"selected": self.selection.to_json(), "of": self.of} if self.selection else {})
+
+    def _case(self, file: BinaryIO, position: int) -> Case:
+        path = self.paths[self._of[position]]
+        file.seek(self._offsets[position])
         try:
-            return to_case(parse_json(_text(file.readline(MAX_LINE + 1))), line)
+            data = parse_json(text_of(file.readline(MAX_WHOLE)))
+            return to_case(data, self._lines[position], path)
         except (RefusedError, KeyError, TypeError, AttributeError):
-            raise self._changed() from None
+            raise changed(path) from None
 
-    def _changed(self) -> UserError:
-        return UserError(
-            Problem("the file has changed since it was checked.", path=self.path, repair="Run again.")
-        )
+    def _find(self) -> list[GoldenFile]:
+        """The files; raises UserError with all that are none, or named twice."""
+        found: list[GoldenFile] = []
+        problems, places = [], set[Path]()
+        for path in self.paths:
+            try:
+                place = locate(self.root, path)
+                check_file(place, path)
+            except RefusedError as e:
+                problems.append(e.problem(path))
+                continue
+            if place in places:
+                problems.append(Problem("the file is named twice.", path=path, repair="Name it once."))
+            places.add(place)
+            found.append(FORMATS.get(PurePath(path).suffix.lower(), JsonLines)(path, place))
+        if problems:
+            raise UserError(*problems)
+        return found
 
-    def _check(self, file: BinaryIO) -> None:
-        """The first pass: every line parsed and checked, ids and places noted."""
-        sha, count = hashlib.sha256(), 0
+    def _check(self) -> None:
+        """The first pass: every case parsed and checked, ids and places noted."""
+        count = 0
         problems: list[Problem] = []
-        for line, offset, raw in _lines(file, sha):
-            found = list(self._line_problems(line, offset, raw))
-            count += len(found)
-            problems += found[: MAX_SHOWN - len(problems)]
-        self.digest = "sha256:" + sha.hexdigest()
+        for number, file in enumerate(self._files):
+            before = count, len(self.index)
+            for problem in self._file_problems(number, file):
+                count += 1
+                problems += [problem] if len(problems) < MAX_SHOWN else []
+            if before == (count, len(self.index)):
+                repair = 'Add lines such as {"input": "..."}.' if isinstance(file, JsonLines) else "Add one."
+                problems.append(Problem("the golden set has no cases.", path=file.path, repair=repair))
+                count += 1
         if count > len(problems):
             problems.append(Problem(f"and {count - len(problems)} more.", path=self.path))
-        if not count and not self.index:
-            problems.append(
-                Problem(
-                    "the golden set has no cases.",
-                    path=self.path,
-                    repair='Add lines such as {"input": "..."}.',
-                )
-            )
         if problems:
             raise UserError(*problems)
 
-    def _line_problems(self, line: int, offset: int, raw: bytes | None) -> Iterator[Problem]:
-        """What is wrong with one line; a good one is noted."""
-        if raw is None:
-            yield Problem(f"the line is longer than {MAX_LINE // 2**20} MiB.", path=self.path, line=line)
-            return
+    def _file_problems(self, number: int, file: GoldenFile) -> Iterator[Problem]:
+        """Everything that is wrong with one file; its good cases are noted."""
         try:
-            text = _text(raw)
-            data = parse_json(text)
+            for row in file.rows():
+                if row.problems:
+                    yield from row.problems
+                else:
+                    yield from self._take(number, file, row)
         except RefusedError as e:
-            yield Problem(e.message, self.path, line, e.column, source=e.source, repair=e.repair)
-            return
-        if not isinstance(data, dict):
-            repair = "A golden set is JSON Lines: one {...} a line."
-            yield self._at(line, text, "", "the line is no JSON object.", repair)
-            return
-        found = [] if is_usual(data) else list(faults(data, "golden"))
+            yield file.refused(e)
+        except OSError as e:
+            yield Problem(f"it cannot be read: {e.strerror}.", path=file.path)
+
+    def _take(self, number: int, file: GoldenFile, row: Row) -> Iterator[Problem]:
+        """Note a case, or say what is wrong with it."""
+        data, at = row.data, row.at
+        assert at is not None  # noqa: S101 a row without problems has it
+        found = [] if is_usual(data) else list(faults(data, "golden", yaml=file.yaml))
         for fault in found:
-            yield self._at(line, text, fault.keys[0] if fault.keys else "", fault.message, fault.repair)
+            yield at(fault.keys, fault.message, fault.repair)
         if found:
             return
-        case_id = to_case(data, line).id
-        wrong = _bad_id(case_id) or self._duplicate(case_id, "id" in data)
-        if wrong:
-            yield self._at(line, text, "id" if "id" in data else "", *wrong)
+        try:
+            case = to_case(data, row.line)
+        except UnicodeEncodeError:
+            yield at((), "it holds half of a surrogate pair, which is no character.", "")
             return
-        self.index[case_id] = len(self._offsets)
-        self._offsets.append(offset)
-        self._lines.append(line)
+        wrong = _bad_id(case.id) or self._duplicate(number, case.id, "id" in data)
+        if wrong:
+            yield at(("id",) if "id" in data else (), *wrong)
+            return
+        position = self.index.add(case.id)
+        self._offsets.append(file.keep(row))
+        self._lines.append(row.line)
+        self._of.append(number)
+        if self.selection:
+            self._tags.update(case.tags)
+            if case.id in self.selection.cases or not {*case.tags}.isdisjoint(self.selection.tags):
+                self._taken[case.id] = position
 
-    def _duplicate(self, case_id: str, given: bool) -> tuple[str, str] | None:
+    def _duplicate(self, number: int, case_id: str, given: bool) -> tuple[str, str] | None:
         if case_id not in self.index:
             return None
-        first = self._lines[self.index[case_id]]
+        first = self.index[case_id]
+        here = self._of[first] == number
+        where = f"on line {self._lines[first]}"
+        where = where if here else f"in {self.paths[self._of[first]]}:{self._lines[first]}"
         if given:
-            return (
-                f'id "{case_id}" is given twice, first on line {first}.',
-                "Every case needs an id of its own.",
-            )
-        return f"the same input as on line {first}.", 'Remove one of them, or give both an "id".'
+            return f'id "{case_id}" is given twice, first {where}.', "Every case needs an id of its own."
+        return f"the same input as {where}.", 'Remove one of them, or give both an "id".'
 
-    def _at(self, line: int, text: str, key: str | int, message: str, repair: str) -> Problem:
-        """A fault of one key; the caret stands at its first mention."""
-        shown = f'"{key}"' if key and f'"{key}"' in text else ""
-        column = text.find(shown) + 1 if shown else 0
-        source = text if len(text) <= 10_000 else ""  # noqa: PLR2004 what is worth keeping for one message
-        return Problem(message, self.path, line, column if source else 0, max(1, len(shown)), source, repair)
+    def _select(self) -> None:
+        """Leave only what is selected; raises UserError for a name that no case has."""
+        wrong = [("tag", "tag", name) for name in self.selection.tags if name not in self._tags]
+        wrong += [("case", "id", name) for name in self.selection.cases if name not in self.index]
+        if wrong:
+            known = {"tag": self._tags, "case": {case.id for case in self}}
+            raise UserError(
+                *(
+                    Problem(
+                        f'--{option} "{name}": no case has this {what}.',
+                        self.path,
+                        repair=_near(name, known[option]),
+                    )
+                    for option, what, name in wrong
+                )
+            )
+        taken = list(self._taken.values())
+        self.index = Ids()
+        for name in self._taken:
+            self.index.add(name)
+        self._offsets = array("Q", (self._offsets[position] for position in taken))
+        self._lines = array("L", (self._lines[position] for position in taken))
+        self._of = array("L", (self._of[position] for position in taken))
+
+
+def _near(name: str, known: set[str]) -> str:
+    return nearest(name, islice(sorted(known), COMPARED)) or (
+        f"There are {', '.join(sorted(known)[:5])}." if known else ""
+    )
 
 
 def is_usual(data: dict[str, Any]) -> bool:
@@ -228,12 +299,15 @@ USUAL: dict[str, Callable[[Any], bool]] = {
 """What each key holds in nearly every line."""
 
 
-def to_case(data: dict[str, Any], line: int) -> Case:
+def to_case(data: dict[str, Any], line: int, path: str = "") -> Case:
     """The case of a checked line."""
     asked = data["input"] if "input" in data else data["question"]
     given = next((key for key in EXPECTED if key in data), None)
     reference = {"expected": data[given]} if given else {}
     reference |= {key: data[key] for key in ("contexts", "expected_tools") if key in data}
+    metadata = data.get("metadata", {})
+    judged_by = {key: metadata[key] for key in REFERENCE if key in metadata}
+    reference |= {"metadata": judged_by} if judged_by else {}
     return Case(
         id=str(data["id"]) if "id" in data else _digest({"input": asked})[:12],
         line=line,
@@ -244,8 +318,9 @@ def to_case(data: dict[str, Any], line: int) -> Case:
         expected_tools=parse_tool_calls(data.get("expected_tools")),
         tags=data.get("tags", []),
         critical=data.get("critical", False),
-        metadata=data.get("metadata", {}),
+        metadata=metadata,
         digest=_digest({"input": asked, **reference})[:16],
+        path=path,
     )
 
 
@@ -260,35 +335,3 @@ def _bad_id(case_id: str) -> tuple[str, str] | None:
         '"id" has control characters, or spaces at an end.',
         "Ids are printable: they are shown and compared.",
     )
-
-
-def _stamp(file: BinaryIO) -> tuple[int, int]:
-    status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
-
-
-def _text(raw: bytes) -> str:
-    """One line as text; raises RefusedError with the number of the first bad byte."""
-    try:
-        return raw.decode("utf-8-sig").rstrip("\r\n")
-    except UnicodeDecodeError as e:
-        message = f"byte {e.start + 1} of the line is not UTF-8 (0x{raw[e.start]:02x})."
-        raise RefusedError(message, "Save the file as UTF-8.") from None
-
-
-def _lines(file: BinaryIO, sha: Any) -> Iterator[tuple[int, int, bytes | None]]:
-    """Number, offset and bytes of every line that is not blank; None for bytes that are too many."""
-    number = offset = 0
-    while raw := file.readline(MAX_LINE + 1):
-        number += 1
-        start, offset = offset, offset + len(raw)
-        sha.update(raw)
-        whole = len(raw) <= MAX_LINE
-        while not raw.endswith(b"\n") and (rest := file.readline(2**16)):
-            raw = rest
-            offset += len(rest)
-            sha.update(rest)
-        if not whole:
-            yield number, start, None
-        elif raw.removeprefix(b"\xef\xbb\xbf").strip():
-            yield number, start, raw

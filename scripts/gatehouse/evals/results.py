@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import file_digest
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.protocol import MalformedError, Run, RunInfo, read_runs, replace_file
+from gatehouse.agent.source import check_file, locate
 from gatehouse.errors import InfrastructureError
 from gatehouse.evals.run_files import writing
+from gatehouse.evals.selection import chosen_in, joined, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,12 +52,19 @@ class Subject:
                 "digest": agent.digest,
                 "path": agent.path,
             },
-            "dataset": {"path": golden.path, "digest": golden.digest, "cases": len(golden)},
+            "dataset": golden.header(),
             "commit": self.commit,
         }
 
     def check(self, agent: dict[str, Any], dataset: dict[str, Any], commit: str | None, path: Path) -> None:
         """Raise StaleError where the header of `path` is of something else."""
+        parts = _part_in(dataset), self.golden.part
+        if parts[0] != parts[1]:
+            found, asked = (f"a part of the golden set ({part})" if part else "the whole" for part in parts)
+            raise StaleError(
+                f"{path} is of {found}, and {asked} is asked for: it does not count. "
+                "Run the agent again, or give the same --tag and --case as before."
+            )
         for what, theirs, ours in (
             ("agent", agent["digest"], self.agent.digest),
             ("golden set", dataset["digest"], self.golden.digest),
@@ -65,6 +75,28 @@ class Subject:
                     f"{path} is of another {what} ({_short(theirs)}, not {_short(ours)}): "
                     "it does not count. Run the agent again."
                 )
+
+
+def _part_in(dataset: dict[str, Any]) -> str:
+    """How much of its golden set a header is of; "" for the whole; raises StaleError if malformed."""
+    try:
+        return told(chosen_in(dataset).selection, int(dataset["cases"]), int(dataset.get("of") or 0))
+    except UNREADABLE as error:
+        raise StaleError(f'The results\' "dataset" is malformed ({error}). Run the agent again.') from None
+
+
+def digest_now(dataset: dict[str, Any], root: Path) -> str:
+    """The digest that the golden set which a header names has now, by the bytes of its files alone.
+
+    Raises RefusedError or OSError where one is not here, and what is in UNREADABLE for a malformed header.
+    """
+    chosen, digests = chosen_in(dataset), []
+    for path in chosen.paths:
+        place = locate(root, path)
+        check_file(place, path)
+        with place.open("rb") as file:
+            digests.append(f"sha256:{file_digest(file, 'sha256').hexdigest()}")
+    return joined(digests, chosen.selection)
 
 
 def _short(digest: str | None) -> str:

@@ -237,6 +237,21 @@ def judge_critical(critical: int, failed: Sequence[str], unscored: Sequence[str]
     return MetricVerdict(CRITICAL, "safety", value, scored, None, None, state, reason, unscored=len(unscored))
 
 
+def of_part(state: State, reason: str, part: str) -> dict[str, Any]:
+    """State and reason of a verdict on a `part` of the golden set, such as "3 of 40 cases, selected by ...".
+
+    What passes there is no pass: the other cases were not asked. "" is the whole.
+    """
+    if not part:
+        return {"state": state, "reason": reason}
+    if state is State.PASS:
+        return {
+            "state": State.INCONCLUSIVE,
+            "reason": f"{part}: {reason}; only the whole golden set can pass",
+        }
+    return {"state": state, "reason": f"{part}: {reason}"}
+
+
 def overall(metrics: Sequence[MetricVerdict], runs: int, faults: int, first_fault: str = "") -> Verdict:
     """The gate's verdict: the worst state of its metrics, with the reasons of those that have it.
 

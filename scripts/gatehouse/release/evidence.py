@@ -75,7 +75,7 @@ def verdict_of(agent: Agent, files: Mapping[str, bytes], run_url: str = "") -> V
     judged: dict[str, tuple[State, str]] = {}
     for name, content in kept.items():
         data, fault = _parse(content, name.removesuffix(".json"))
-        fault = fault or _mismatch(data["agent"], agent)
+        fault = fault or _mismatch(data["agent"], agent) or _part(data["dataset"])
         if fault:
             return Verdict(State.UNSCORED, f"{name} {fault}", run_url=run_url)
         judged[name] = State(data["state"]), " ".join(plain(data["reason"], _REASON).split())
@@ -91,6 +91,13 @@ def _mismatch(theirs: dict[str, Any], agent: Agent) -> str:
     if _bare(theirs["digest"]) != _bare(agent.digest):
         return f"is of another digest ({_bare(theirs['digest'])[:12]}, not {_bare(agent.digest)[:12]})"
     return ""
+
+
+def _part(dataset: dict[str, Any] | None) -> str:
+    """How a verdict is one on a part of the golden set, which proves nothing; "" where it is on the whole."""
+    if not (dataset and dataset.get("selected")):
+        return ""
+    return f"is of a part of the golden set ({dataset['cases']} of {dataset.get('of')} cases)"
 
 
 def _bare(digest: str | None) -> str:

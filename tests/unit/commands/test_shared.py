@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
+from gatehouse.commands._numbers import Dollars
 from gatehouse.commands._shared import (
     Result,
     Thresholds,
@@ -20,7 +21,6 @@ from gatehouse.commands._shared import (
     require_unique,
     rough_name,
 )
-from gatehouse.commands.cost_gate import Dollars
 from gatehouse.errors import Exit, GatehouseError, InfrastructureError, Problem, State, UserError
 from gatehouse.evals.metrics import registry
 from tests.support.projects import call, write_project

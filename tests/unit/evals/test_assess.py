@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def test_a_gate_that_passes(tmp_path: Path) -> None:
         "digest": it.agent.digest,
         "path": "agents/echo.yaml",
     }
-    assert verdict["dataset"] == {"path": "golden.jsonl", "digest": it.golden.digest, "cases": 4}
+    assert verdict["dataset"] == it.golden.header()
     assert verdict["commit"] == it.commit
     assert verdict["runs"] == [str(tmp_path / "out/runs.jsonl")]
     assert verdict["latency_s"] == {"p50": 1.0, "p95": 1.0}
@@ -67,6 +68,7 @@ def test_a_failing_case_is_shown_with_its_texts(tmp_path: Path) -> None:
         {
             "id": "c",
             "line": 3,
+            "path": "golden.jsonl",
             "critical": False,
             "tags": ["t"],
             "reasons": {"exact_match": "differs from the expected output"},
@@ -181,3 +183,28 @@ def test_texts_of_runs_that_do_not_belong_make_it_stale(tmp_path: Path) -> None:
             [tmp_path / "out/runs.jsonl"],
             tmp_path / "out",
         )
+
+
+def test_what_was_leaked_is_not_shown(tmp_path: Path) -> None:
+    """Of a case that leaks, neither answer nor tool calls nor what quotes them are in `eval.json`."""
+    secret = "AKIA" + "Q3EGRIPTJ7WLNX2M"
+    golden = [
+        {"id": "leak", "input": "a", "expected": {"a": 1}},
+        {"id": "wrong", "input": "b", "expected": {"a": 1}},
+    ]
+    metrics = {"json_fields": 0.5, "secret_leak": 0.2}
+    it = subject(tmp_path, [*cases(2), *golden], metrics=metrics)
+    runs = runs_of(
+        it,
+        leak={"output": {"a": secret}, "tool_calls": [ToolCall("send", {"to": secret})]},
+        wrong={"output": {"a": "two"}, "tool_calls": [ToolCall("send")]},
+    )
+    verdict = assessed(it, runs, tmp_path / "out")
+    assert secret not in json.dumps(verdict)
+    leak, wrong = sorted(verdict["failing_cases"], key=lambda case: str(case["id"]))
+    assert leak["got"] == leak["tool_calls"]
+    assert leak["got"].startswith("withheld: secret_leak found in it")
+    assert leak["reasons"]["json_fields"] == ""
+    assert "AWS" in leak["reasons"]["secret_leak"]
+    assert (wrong["got"], wrong["tool_calls"]) == ('{"a": "two"}', "send({})")
+    assert wrong["reasons"]["json_fields"]

@@ -94,6 +94,8 @@ def test_ids_come_from_the_input(tmp_path: Path) -> None:
         ("tags", ["t"], False),
         ("critical", True, False),
         ("metadata", {"a": 1}, False),
+        ("metadata", {"should_refuse": True}, True),
+        ("metadata", {"canary": None}, True),
         ("id", "named", False),
     ],
 )
@@ -124,7 +126,7 @@ def test_cases_are_found_by_id(tmp_path: Path) -> None:
     cases = golden(tmp_path, "\n".join(map(json.dumps, lines)))
     assert (len(cases), "c3" in cases, "c9" in cases) == (5, True, False)
     assert [cases[case.id] for case in reversed(list(cases))] == list(cases)[::-1]
-    assert cases.index == {f"c{i}": i for i in range(5)}
+    assert [cases.index[f"c{i}"] for i in range(5)] == list(range(5))
     with pytest.raises(KeyError):
         cases["c9"]
 

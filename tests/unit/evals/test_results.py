@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from gatehouse.evals.results import Subject
 
 
+GOLDEN = {"path": "g", "digest": "sha256:0", "cases": 3}
+
+
 def read_all(subject: Subject, *files: Path) -> tuple[int, list[Run]]:
     """Repeats and runs of some files, read to the end."""
     repeats, runs = runs_of(subject, files)
@@ -40,7 +43,13 @@ def test_parts_of_one_run_are_read_as_one(tmp_path: Path) -> None:
             {"agent": {"name": "echo", "digest": "sha256:0123456789abcdef"}},
             r"another agent \(0123456789ab, not",
         ),
-        ({"dataset": {"path": "g", "digest": "sha256:0", "cases": 3}}, "another golden set"),
+        ({"dataset": GOLDEN}, "another golden set"),
+        (
+            {"dataset": GOLDEN | {"selected": {"tags": [], "cases": ["c0"]}, "of": 9}},
+            r"a part of the golden set \(3 of 9 cases, selected by --case c0\), and the whole is asked for",
+        ),
+        ({"dataset": GOLDEN | {"selected": "c0"}}, r"The results' \"dataset\" is malformed"),
+        ({"dataset": GOLDEN | {"paths": [None]}}, r"The results' \"dataset\" is malformed"),
         ({"commit": "d" * 40}, r"another commit \(dddddddddddd, not cccccccccccc\)"),
         ({"repeats": 0}, "0 repeats"),
         ({"repeats": 1001}, "1001 repeats"),

@@ -8,7 +8,7 @@ import pytest
 
 from gatehouse.errors import State
 from gatehouse.evals.metrics import Gate, registry
-from gatehouse.evals.verdict import MetricVerdict, judge, judge_critical, overall, show
+from gatehouse.evals.verdict import MetricVerdict, judge, judge_critical, of_part, overall, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -254,3 +254,12 @@ def test_nothing_scored_within_what_may_be_unscored_says_why() -> None:
     )
     assert row.state is State.UNSCORED
     assert row.reason == "no case could be measured: filtered: by a filter"
+
+
+@pytest.mark.parametrize("state", [FAIL, UNSCORED, INCONCLUSIVE, PASS])
+def test_a_part_never_passes(state: State) -> None:
+    """A verdict on a part says of how much it is, first; a pass is inconclusive, every other state stays."""
+    found = of_part(state, "why", "3 of 40 cases, selected by --case a")
+    assert found["state"] is (INCONCLUSIVE if state is PASS else state)
+    assert found["reason"].startswith("3 of 40 cases, selected by --case a: why")
+    assert of_part(state, "why", "") == {"state": state, "reason": "why"}
