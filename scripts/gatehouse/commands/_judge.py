@@ -162,8 +162,14 @@ CACHE = "GATEHOUSE_CACHE"
 def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None:
     """Whom the gates ask, ready to be opened; None where no gate asks anybody.
 
-    Raises UserError where a library is missing, and InfrastructureError where a key is.
+    Raises UserError where a library of any gate is missing, and InfrastructureError where a key is.
     """
+    if missing := missing_extras(gates):
+        needing = _metrics([gate for gate in gates if gate.metric.extra in missing])
+        extras = ",".join(missing)
+        message = f"{needing} {' and '.join(missing.values())}, which is not installed."
+        repair = f'Install "gatehouse-ci[{extras}] @ git+{SOURCE}" in the place of gatehouse-ci.'
+        raise UserError(agent.problem("evals", message=message, repair=repair))
     asked = [gate for gate in gates if gate.metric.judged]
     if not asked:
         return None
@@ -172,12 +178,6 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
     from gatehouse.evals.judges.cache import JudgementCache  # noqa: PLC0415 as above
     from gatehouse.evals.judges.model import JUDGE_KEY, resolve_models  # noqa: PLC0415 as above
 
-    if missing := missing_extras(asked):
-        needing = _metrics([gate for gate in asked if gate.metric.extra in missing])
-        extras = ",".join(missing)
-        message = f"{needing} {' and '.join(missing)}, which is not installed."
-        repair = f'Install "gatehouse-ci[{extras}] @ git+{SOURCE}" in the place of gatehouse-ci.'
-        raise UserError(agent.problem("evals", message=message, repair=repair))
     setting = agent.evals.judge
     _mask(os.environ.get(JUDGE_KEY, ""))
     needs = {model for gate in asked for model in gate.metric.models}
@@ -202,9 +202,9 @@ def _mask(secret: str) -> None:
             print(command("add-mask", key), flush=True)  # noqa: T201 a workflow command
 
 
-def missing_extras(gates: list[Gate]) -> list[str]:
-    """The extras that these gates need and that are not installed."""
+def missing_extras(gates: list[Gate]) -> dict[str, str]:
+    """The extras that these gates need and that are not installed, each with the library that it brings."""
     from importlib.util import find_spec  # noqa: PLC0415 beside its one use
 
-    extras = dict.fromkeys(gate.metric.extra for gate in gates if gate.metric.extra)
-    return [extra for extra in extras if find_spec(extra) is None]
+    extras = {m.extra: m.library or m.extra for m in (gate.metric for gate in gates) if m.extra}
+    return {extra: library for extra, library in extras.items() if find_spec(library) is None}

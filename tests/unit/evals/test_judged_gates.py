@@ -214,7 +214,7 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     """The libraries behind the metrics are looked for without importing them, and the missing are told."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ragas" else object())
     gates = gates_of(judged_agent(tmp_path, {"faithfulness": 0.8, "toxicity": 0.1}))
-    assert missing_extras(gates) == ["ragas"]
+    assert missing_extras(gates) == {"ragas": "ragas"}
 
 
 def test_what_geval_looks_at_is_what_a_case_must_hold(tmp_path: Path) -> None:

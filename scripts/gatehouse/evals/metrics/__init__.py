@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from gatehouse.agent.definition import JudgeSetting
 from gatehouse.agent.digest import canonical, sha256
 from gatehouse.errors import UserError
-from gatehouse.evals.metrics import budgets, by_deepeval, by_ragas, by_rubric, text, tools
+from gatehouse.evals.metrics import budgets, by_deepeval, by_ragas, by_rubric, fields, safety, text, tools
 from gatehouse.evals.metrics.base import OptionError
+from gatehouse.evals.metrics.own import own_metric, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ REFUSED = by_ragas.REFUSED | by_deepeval.REFUSED
 
 def registry() -> dict[str, Metric]:
     """Every metric by its name, in the order they are listed; rubrics are found by their files."""
-    modules = (text, tools, budgets, by_ragas, by_deepeval)
+    modules = (text, fields, tools, safety, budgets, by_ragas, by_deepeval)
     return {metric.name: metric for module in modules for metric in module.METRICS}
 
 
@@ -172,6 +173,13 @@ class _Asked:
 
     def find(self, own: str, name: str, setting: MetricSetting | None) -> Metric | None:
         """The metric, under its own name; None where there is none, which is noted."""
+        if setting and setting.metric and ":" in setting.metric:
+            return self.own_metric(own, name, setting)
+        if setting and setting.kind:
+            message = (
+                f'metric "{own}" has its own kind: only one of your own code (module:function) is given one.'
+            )
+            self.problems.append(self.agent.problem("evals", "metrics", name, "kind", message=message))
         meant = known_as(setting.metric) if setting and setting.metric else own
         metric = self.known.get(meant)
         try:
@@ -187,12 +195,22 @@ class _Asked:
         found = metric or rubric
         if found is None or own == meant:
             return found
-        # A name that everybody knows must be what they think: a workflow may have a threshold for it.
-        taken = {RESERVED, *self.known, *REFUSED, *by_rubric.rubric_names(self.agent.root)}
-        if own in taken or known_as(own) != own:
-            self.problems.append(_at(self.agent, name, f'"{own}" is the name of another metric.'))
+        return None if self.is_taken(own, name) else replace(found, name=own, known_as=found.name)
+
+    def own_metric(self, own: str, name: str, setting: MetricSetting) -> Metric | None:
+        """The metric of the user's own code; None where its name is taken, which is noted."""
+        if self.is_taken(own, name):
             return None
-        return replace(found, name=own, known_as=found.name)
+        target = str(setting.metric)
+        return own_metric(self.agent, own, target, setting.kind or "quality")
+
+    def is_taken(self, own: str, name: str) -> bool:
+        """Whether another metric has this name, which everybody knows: it must be what they think."""
+        taken = {RESERVED, *self.known, *REFUSED, *by_rubric.rubric_names(self.agent.root)}
+        if own not in taken and known_as(own) == own:
+            return False
+        self.problems.append(_at(self.agent, name, f'"{own}" is the name of another metric.'))
+        return True
 
 
 def _at(agent: Agent, name: str, message: str, repair: str = "") -> Problem | str:
@@ -203,6 +221,8 @@ def _at(agent: Agent, name: str, message: str, repair: str = "") -> Problem | st
 
 
 def _wrong_options(agent: Agent, metric: Metric, name: str, options: Mapping[str, Any]) -> list[Problem]:
+    if target_of(metric):  # what its own code takes, only that code knows
+        return []
     return [
         agent.problem(
             "evals",

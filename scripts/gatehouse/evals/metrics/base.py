@@ -61,11 +61,15 @@ class Metric:
     needs: str = ""
     reports: str = ""
     of_answer: bool = True
+    withholds: bool = False
+    """Whether what it finds must not be shown: the texts of a case in which it does are kept back."""
     options: tuple[str, ...] = ()
     implied: Callable[[Agent], bool] = field(default=lambda _agent: False)
     version: int | str = 1
     judged: Callable[[Mapping[str, Any], Agent], JudgedScorer] | None = None
     extra: str = ""
+    library: str = ""
+    """What `extra` brings, where that has another name."""
     requires: tuple[str, ...] = ()
     options_require: Callable[[Mapping[str, Any]], tuple[str, ...]] = field(default=lambda _options: ())
     models: tuple[str, ...] = ()
