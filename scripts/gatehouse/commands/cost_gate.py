@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatehouse.commands._numbers import Dollars
 from gatehouse.commands._shared import (
     agent_option,
     dataset_option,
@@ -19,32 +20,18 @@ from gatehouse.commands._shared import (
     subject_of,
 )
 from gatehouse.costs.budget import judge_costs
-from gatehouse.costs.prices import add_up
+from gatehouse.costs.prices import add_up, price_table
 from gatehouse.errors import InfrastructureError, State
 from gatehouse.evals.metrics import gates_of
 from gatehouse.evals.results import OUT, SCHEMA, UNREADABLE, StaleError, read_json, runs_of, write_json
-from gatehouse.github.runner import say
+from gatehouse.evals.selection import Chosen, chosen_in
+from gatehouse.evals.verdict import of_part
+from gatehouse.github.runner import annotate, say
 from gatehouse.report.scorecard import Card, terminal
 
 if TYPE_CHECKING:
     from gatehouse.agent.definition import Agent
     from gatehouse.evals.results import Subject
-
-
-class Dollars(click.ParamType):
-    """An amount of US dollars: finite and not negative (click's float takes "nan")."""
-
-    name = "usd"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The amount; a click error for anything else."""
-        try:
-            amount = float(value)
-        except ValueError:
-            amount = -1.0
-        if not 0 <= amount < float("inf"):
-            self.fail(f"{value!r} is not an amount of US dollars, such as 0.05", param, ctx)
-        return amount
 
 
 @click.command("cost-gate")
@@ -60,7 +47,7 @@ class Dollars(click.ParamType):
 )
 def cost_gate(
     agents: tuple[str, ...],
-    dataset: str | None,
+    dataset: tuple[str, ...],
     runs: tuple[str, ...],
     out: Path | None,
     max_per_run: float | None,
@@ -74,7 +61,7 @@ def cost_gate(
 
     def work(agent: Agent, folder: Path, only: bool) -> tuple[State, str]:
         gated = Gated.read(folder / "eval.json")
-        subject = subject_of(agent, dataset or gated.dataset)
+        subject = subject_of(agent, Chosen(dataset) if dataset else gated.dataset)
         files = gated.runs if not runs else []
         repeats, found = runs_of(subject, files or runs_for(agent, runs, folder, only=only))
         limits = {gate.metric.name: gate.threshold for gate in gates_of(agent) if gate.metric.kind == "cost"}
@@ -86,8 +73,19 @@ def cost_gate(
             max_per_resolved=limits.get("cost_per_resolved")
             if max_per_resolved is None
             else max_per_resolved,
+            daily_usd=agent.budgets.daily_usd,
+            requests_per_day=agent.budgets.requests_per_day,
         )
-        cost = {"schema": SCHEMA, **subject.header(), **verdict.to_json(), "by_model": costs.to_json()}
+        verdict = replace(verdict, **of_part(verdict.state, verdict.reason, subject.golden.part))
+        for warning in verdict.warnings:
+            annotate("warning", f"{agent.name}: {warning}", file=agent.path)
+        cost = {
+            "schema": SCHEMA,
+            **subject.header(),
+            **verdict.to_json(),
+            "by_model": costs.to_json(),
+            "prices": asdict(price_table()) if costs.is_by_table else None,
+        }
         write_json(folder / "cost.json", cost)
         say(terminal([Card(agent.name, None, cost, gates=("cost",))]))
         return verdict.state, verdict.reason
@@ -117,9 +115,9 @@ def _path_in(file: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """What `eval.json` hands on: the golden set and the runs it took, and how many cases were resolved."""
+    """What `eval.json` hands on: golden set or part, the runs it took, and how many cases were resolved."""
 
-    dataset: str | None = None
+    dataset: Chosen = field(default_factory=Chosen)
     runs: list[Path] = field(default_factory=list)
     resolved: int | None = None
     of: tuple[Any, ...] = ()
@@ -133,7 +131,7 @@ class Gated:
         try:
             dataset, resolved = data["dataset"], data.get("resolved")
             return cls(
-                dataset=dataset and str(dataset["path"]),
+                dataset=chosen_in(dataset) if dataset else Chosen(),
                 runs=[Path(file) for file in data.get("runs", []) if Path(file).name],
                 resolved=None if resolved is None or data["state"] == State.UNSCORED else int(resolved),
                 of=(data["agent"]["digest"], dataset and dataset["digest"], data.get("commit")),

@@ -20,6 +20,8 @@ MAX_DEPTH = 100
 
 RUNS = "runs.jsonl"
 INFO = "run.json"
+SPENT = "spent.txt"
+"""What asking has cost so far, where there is a cap: dollars, a line for each that was counted in or out."""
 
 
 class RunFiles:
@@ -44,7 +46,7 @@ class RunFiles:
         partial = self.out_dir / (RUNS + ".partial")
         drop_verdicts(self.out_dir)
         with writing(self.out_dir), partial.open("wb") as kept:
-            for run in _readable(self.out_dir / RUNS):
+            for run in readable_runs(self.out_dir):
                 known = digests.get(run.id) == run.case and run.repeat < self.info.repeats
                 unscored = run.error is not None and run.error.by == "infrastructure"
                 if known and not unscored and (run.id, run.repeat) not in self.done:
@@ -59,8 +61,8 @@ class RunFiles:
         """Begin anew. In this order a kill at any point leaves no old run under the new `run.json`."""
         drop_verdicts(self.out_dir)
         with writing(self.out_dir):
-            (self.out_dir / INFO).unlink(missing_ok=True)
-            (self.out_dir / RUNS).unlink(missing_ok=True)  # it may be a link
+            for name in (INFO, SPENT, RUNS):
+                (self.out_dir / name).unlink(missing_ok=True)  # it may be a link
             (self.out_dir / RUNS).write_bytes(b"")
             self.info.write(self.out_dir / INFO)
             self._runs = (self.out_dir / RUNS).open("ab", buffering=0)
@@ -123,10 +125,10 @@ def writing(out_dir: Path) -> Iterator[None]:
         raise InfrastructureError(f"The results cannot be written to {out_dir}: {error}") from error
 
 
-def _readable(path: Path) -> Iterator[Run]:
-    """The lines that are whole: a process that was killed leaves half of its last one."""
+def readable_runs(out_dir: Path) -> Iterator[Run]:
+    """The runs in `out_dir` that are whole: a process that was killed leaves half of its last line."""
     try:
-        lines = path.open("rb")
+        lines = (out_dir / RUNS).open("rb")
     except FileNotFoundError:
         return
     with lines:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.agent.protocol import MAX_SECONDS
+from gatehouse.agent.protocol import MAX_SECONDS, MalformedError, RunInfo
+from gatehouse.agent.schema import validator
+from gatehouse.evals.metrics.own import UnscoredError, target_of
 from gatehouse.evals.results import SCHEMA, UNREADABLE, StaleError, failure_of, read_json, write_json
 from gatehouse.evals.run_files import writing
 from gatehouse.evals.statistics import quantile
@@ -32,7 +34,7 @@ def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]
     """The state, value and reason of one run under one metric that no judge is asked about.
 
     States: "scored"; "skipped" (the metric does not apply to this case); "fault" (the agent itself failed:
-    the worst value); "unscored" (the infrastructure failed: no value).
+    the worst value); "unscored" (the infrastructure failed, or a metric of the user's own: no value).
     """
     if run.error is not None and run.error.by == "infrastructure":
         return "unscored", None, f"{run.error.kind}: {run.error.message}"
@@ -42,7 +44,10 @@ def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]
         # A crash is quick: it must not improve a latency. A hang counts at its deadline.
         score = gate.score(case, run) if run.error.kind == "hang" else None
         return ("skipped", None, "") if score is None else ("scored", score.value, "")
-    score = gate.score(case, run)
+    try:
+        score = gate.score(case, run)
+    except UnscoredError as error:
+        return "unscored", None, str(error)
     if run.error is not None:
         value = None if score is None else gate.metric.worst
         return "fault", value, f"{run.error.kind}: {run.error.message}"
@@ -63,8 +68,10 @@ def write_scores(
     """Write `scores.jsonl` and `scores.json` under `out`, streaming; the old ones are gone first.
 
     `files` are where the runs are from: the verdict shows their texts. `bench` is asked where a gate is a
-    judge's. Raises InfrastructureError where nothing can be written.
+    judge's. Raises StaleError for runs that were made with other metrics of the user's own, and
+    InfrastructureError where nothing can be written.
     """
+    _refuse_other_metrics(gates, files)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "scores.json").unlink(missing_ok=True)
@@ -94,6 +101,22 @@ def write_scores(
             },
         },
     )
+
+
+def _refuse_other_metrics(gates: Sequence[Gate], files: Sequence[Path]) -> None:
+    """Raise StaleError where the user's own metrics are not those that scored the runs of `files`."""
+    asked = {gate.metric.name: gate.method for gate in gates if target_of(gate.metric)}
+    for place in (file.with_name("run.json") for file in files if asked):
+        try:
+            scored = RunInfo.read(place).options.get("own_metrics")
+        except (MalformedError, OSError) as error:
+            raise StaleError(f"{place}: {error}. Run the agent again.") from None
+        known = scored if isinstance(scored, dict) else {}
+        if other := [name for name, method in asked.items() if known.get(name) != method]:
+            raise StaleError(
+                f"{place}: the runs were not scored by {', '.join(other)} as file and code have it now: "
+                "its code, options or name are others. Run the agent again."
+            )
 
 
 def _write_lines(
@@ -242,11 +265,20 @@ def read_scores(subject: Subject, gates: Sequence[Gate], out: Path) -> Scores:
         latency = info["latency_s"]
         if latency is not None and not all(0 <= latency[key] < MAX_SECONDS for key in ("p50", "p95")):
             raise ValueError('"latency_s" is not in seconds')
+        _check_judge(info.get("judge"))
     except FileNotFoundError:
         raise StaleError(f"{out / 'scores.jsonl'}: missing. Score the runs again.") from None
     except UNREADABLE as error:
         raise StaleError(f"{out / 'scores.jsonl'}: malformed ({error}). Score the runs again.") from None
     return scores
+
+
+def _check_judge(judge: Any) -> None:
+    """Raise ValueError for what does not say what judging took as `eval.json`, which repeats it, has to."""
+    whole: Any = validator("eval")
+    fault = next(whole.evolve(schema=whole.schema["properties"]["judge"]).iter_errors(judge), None)
+    if fault:
+        raise ValueError(f'"judge" at {fault.json_path}: {fault.message[:200]}')
 
 
 def _method(info: dict[str, Any], metric: str) -> tuple[Any, Any] | None:

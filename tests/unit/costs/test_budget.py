@@ -134,6 +134,62 @@ def test_verdicts(given: Costs, limits: dict[str, Any], state: State, reason: st
     assert (found.state, found.reason) == (state, reason)
 
 
+DAY = "daily_usd: "
+
+
+@pytest.mark.parametrize(
+    ("given", "daily", "requests", "state", "reason", "near"),
+    [
+        (costs(10, 0.3), 50.0, 1200, PASS, "$36.00 a day at 1,200 requests, 72 % of $50.00", True),
+        (costs(10, 0.3), 60.0, 1200, PASS, "$36.00 a day at 1,200 requests, 60 % of $60.00", False),
+        # At the bounds, and just above: in words too.
+        (costs(10, 0.35), 50.0, 1000, PASS, "$35.00 a day at 1,000 requests, 70 % of $50.00", False),
+        (costs(10, 0.3501), 50.0, 1000, PASS, "$35.01 a day at 1,000 requests, 70.02 % of $50.00", True),
+        (costs(10, 0.5), 50.0, 1000, PASS, "$50.00 a day at 1,000 requests, 100 % of $50.00", True),
+        (costs(10, 0.5001), 50.0, 1000, FAIL, "$50.01 a day at 1,000 requests, 100.02 % of $50.00", False),
+        (costs(10, 1.0), 50.0, 1000, FAIL, "$100.00 a day at 1,000 requests, 200 % of $50.00", False),
+        (costs(10, 0.3), 0.0, 1, FAIL, "$0.03 a day at 1 request, of $0.00", False),
+        (costs(10, 0.0), 0.0, 1, PASS, "$0.00 a day at 1 request, of $0.00", False),
+        # Unknown: a limit is not held, unless what is known breaks it already.
+        (costs(unpriced=1, by_model=UNPRICED), 50.0, 1000, UNSCORED, WHY, False),
+        (costs(without_usage=1), 30.0, 1000, FAIL, "$40.00 a day at 1,000 requests, 133 % of $30.00", False),
+        (costs(0, 0.0, faults=5), 50.0, 1000, UNSCORED, NOTHING, False),
+        # No limit.
+        (costs(10, 0.3), None, 1200, PASS, "$36.00 a day at 1,200 requests, no limit is set", False),
+        (costs(unpriced=1, by_model=UNPRICED), None, 1, PASS, f"no limit is set; {WHY}", False),
+    ],
+)
+def test_a_day_s_budget(
+    given: Costs, daily: float | None, requests: int, state: State, reason: str, near: bool
+) -> None:
+    """A day is so many of the mean run: near its budget is a warning, above it fails."""
+    found = verdict(given, daily_usd=daily, requests_per_day=requests)
+    row = found.limits[-1]
+    assert (row.name, row.limit, row.state, row.reason) == ("daily_usd", daily, state, reason)
+    assert found.warnings == ([DAY + reason] if near else [])
+    if daily is not None:
+        assert found.state is state
+        assert DAY + reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (costs(10, 0.3), "$50.00 a day is enough for 1,666 requests of $0.03"),
+        (costs(10, 0.0), "$50.00 a day is not projected"),
+        (costs(unpriced=1, by_model=UNPRICED), "$50.00 a day is not projected"),
+    ],
+)
+def test_without_requests_a_day_there_is_no_projection(given: Costs, reason: str) -> None:
+    """A budget alone is no limit that a run could break: it is said how many requests it is enough for."""
+    found = verdict(given, daily_usd=50.0)
+    row = found.limits[-1]
+    assert (row.value, row.limit, row.state) == (None, 50.0, PASS)
+    assert row.reason == f"{reason}: write `budgets.requests_per_day` to have it projected"
+    assert (found.state, found.warnings) == (PASS, [])
+    assert "daily_usd" not in found.reason
+
+
 def test_rows() -> None:
     """Each limit is a row of its own; an unknown cost has no value."""
     found = verdict(costs(), resolved=8, max_per_run=0.03)

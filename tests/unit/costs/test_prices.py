@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gatehouse.agent.protocol import Run, Usage
-from gatehouse.costs.prices import FILE, SELF_HOSTED, TABLE, UNPRICED, add_up, price
+from gatehouse.costs.prices import (
+    FILE,
+    SELF_HOSTED,
+    TABLE,
+    UNPRICED,
+    add_up,
+    cost_of_run,
+    price,
+    price_table,
+)
 from tests.support.projects import CRASH, NO_ROUTE, agent_of
 
 if TYPE_CHECKING:
@@ -74,6 +85,54 @@ def test_the_public_table(tmp_path: Path) -> None:
     assert price(usage("gpt-4o-mini-2024-07-18", "openai", cached=MILLION // 2), it)[0] == pytest.approx(
         0.7125
     )
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "gpt-4o-2024-08-06"),
+        ("anthropic", "claude-3-5-haiku-20241022"),
+        ("deepseek", "deepseek-chat"),
+    ],
+)
+def test_what_was_read_from_a_cache_is_priced_as_such(tmp_path: Path, provider: str, model: str) -> None:
+    """Real models: cached input is less than input, and no part of it is counted twice."""
+    it = agent(tmp_path, OPENAI)
+    whole, cached, half = (price(usage(model, provider, 1000, 0, part), it)[0] for part in (0, 1000, 500))
+    assert whole is not None
+    assert cached is not None
+    assert 0 < cached < whole
+    assert half == pytest.approx((whole + cached) / 2)
+
+
+def test_the_public_table_has_a_version_and_a_date() -> None:
+    """Which prices were taken is told: the table's version, and the past day of its newest price."""
+    table = price_table()
+    assert re.fullmatch(r"genai-prices \d+\.\d+\.\d+", table.table)
+    assert table.date is not None
+    assert "2025-01-01" < table.date <= datetime.now(UTC).date().isoformat()
+
+
+@pytest.mark.parametrize(
+    ("model", "pricing", "reported", "dollars"),
+    [
+        (OPENAI, None, [usage()], 0.75),
+        (OPENAI, None, [usage(), usage("gpt-4o-mini", "openai")], 1.5),
+        (OPENAI, None, [usage(), usage("secret", "openai")], None),
+        (OPENAI, None, [], None),
+        (OPENAI, PRICES, [usage()], 12.0),
+        (None, None, [], 0.0),
+        (None, None, [usage()], 0.0),
+        (None, PRICES, [], None),
+    ],
+)
+def test_the_cost_of_a_run(
+    tmp_path: Path, model: Any, pricing: Any, reported: list[Usage], dollars: float | None
+) -> None:
+    """All that a run took; not known where it says nothing, unless nothing could cost anything."""
+    more = {"pricing": pricing} if pricing else {}
+    found = cost_of_run(agent(tmp_path, model, **more), run(*reported))
+    assert found == (None if dollars is None else pytest.approx(dollars))
 
 
 @pytest.mark.parametrize(
