@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -18,6 +19,7 @@ COMMANDS = {
     "verdict": "Judge the scores: one threshold per metric.",
     "eval-gate": "Run, score and verdict in one step.",
     "cost-gate": "Price the runs and hold them against their budget.",
+    "gate-changes": "Name what changed of the gate itself.",
     "scorecard": "Deliver the verdict: comment, job summary, annotations.",
     "calibrate": "Compare a judge with people's labels.",
     "changelog-guard": "Ask a pull request for its changelog entry.",
@@ -42,6 +44,7 @@ _EXTRAS = {
     "packaging": "release",
     "cryptography": "rehearse",
     "pypiserver": "rehearse",
+    "rapidfuzz": "similarity",
     "trustme": "rehearse",
 }
 """Modules that only some commands need, and the extra that brings each."""
@@ -131,6 +134,9 @@ def main(args: list[str] | None = None) -> None:
     if sys.platform not in ("linux", "darwin"):
         click.echo("Gatehouse runs on Linux and macOS; this is " + sys.platform + ".", err=True)
         sys.exit(Exit.INVALID)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started with it closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 open to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our characters still gets the message

@@ -50,8 +50,8 @@ CASES = [
     {"id": "d", "input": "down", "expected": "d"},
     {"id": "e", "input": "e"},
 ]
-KEPT = {"calibration"}
-"""Files of a repository that a command writes; its own tests hold them against their schema."""
+KEPT = {"calibration", "changes"}
+"""Files that need a repository to be written; their own tests hold them against their schema."""
 WRITTEN = {
     "run": "run.json",
     "runs": "runs.jsonl",

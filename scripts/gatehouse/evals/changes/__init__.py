@@ -1,0 +1,100 @@
+"""What changed of the gate itself between two commits: everything here is pure and executes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gatehouse.evals.changes.agents import settings
+from gatehouse.evals.changes.base import Change, Effect
+from gatehouse.evals.changes.golden import cases
+from gatehouse.evals.changes.workflows import workflows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from gatehouse.evals.changes.base import AgentView, View
+
+KINDS = {
+    "evals/rubrics/": "rubric",
+    "evals/calibration/": "calibration",
+    "evals/labels/": "labels",
+    "": "CODEOWNERS",
+}
+"""What a file is, by the folder that it lies in."""
+ORDER = list(Effect)
+
+
+def compare(base: View, head: View) -> list[Change]:
+    """Every change from `base` to `head`, what makes the gate weaker first."""
+    found = [*_agents(base, head), *_files(base.files, head.files)]
+    found += workflows(base.workflows, head.workflows)
+    if not base.agents:  # everything is new: that one line says it
+        found = [change for change in found if change.effect is not Effect.STRONGER]
+    return sorted(found, key=lambda change: ORDER.index(change.effect))
+
+
+def pairs(base: View, head: View) -> list[tuple[AgentView | None, AgentView | None]]:
+    """Each agent in both: by path and name, else by name, else by path; None where it is in one only."""
+    found: list[tuple[AgentView | None, AgentView | None]] = []
+    left, right = list(base.agents), list(head.agents)
+    for same in (
+        lambda a, b: (a.name, a.path) == (b.name, b.path),
+        lambda a, b: a.name == b.name,
+        lambda a, b: a.path == b.path,
+    ):
+        for one in list(left):
+            match = next((other for other in right if same(one, other)), None)
+            if match:
+                found.append((one, match))
+                left.remove(one)
+                right.remove(match)
+    return [*found, *((one, None) for one in left), *((None, one) for one in right)]
+
+
+def _agents(base: View, head: View) -> Iterator[Change]:
+    if not base.agents:
+        yield Change(Effect.CHANGED, "the base has no agent file: there is nothing to compare with yet")
+        return
+    for before, after in pairs(base, head):
+        if after is None and before:
+            yield Change(Effect.WEAKER, "agent file removed", where=before.path, agent=before.name)
+        elif before is None and after:
+            yield Change(Effect.STRONGER, "agent file added", where=after.path, agent=after.name)
+        elif before and after:
+            for change in _agent(before, after):
+                yield replace(change, agent=after.name, where=change.where or after.path)
+
+
+def _agent(base: AgentView, head: AgentView) -> Iterator[Change]:
+    if base.name != head.name:
+        yield Change(Effect.CHANGED, "agent renamed", before=base.name, after=head.name)
+    if base.path != head.path:
+        yield Change(Effect.CHANGED, "agent file moved", before=base.path, after=head.path)
+    for which, one in (("base", base), ("pull request", head)):
+        if one.problem:
+            what = f"agent file not compared, because that of the {which} cannot be used"
+            yield Change(Effect.WEAKER, what, after=one.problem)
+            return
+    yield from settings(base, head)
+    for which, found in (("base", base.cases), ("pull request", head.cases)):
+        if isinstance(found, str):
+            what = f"golden set not compared, because that of the {which} cannot be read"
+            yield Change(Effect.WEAKER, what, after=found)
+            return
+    if isinstance(base.cases, dict) and isinstance(head.cases, dict):
+        yield from cases(base.cases, head.cases)
+
+
+def _files(base: Mapping[str, str], head: Mapping[str, str]) -> Iterator[Change]:
+    """Rubrics, calibrations, labels and CODEOWNERS: which of them are gone, others now, or new."""
+    for path in sorted(base.keys() | head.keys()):
+        if base.get(path) == head.get(path):
+            continue
+        kind = next(kind for folder, kind in KINDS.items() if path.startswith(folder))
+        if path not in head:
+            yield Change(Effect.WEAKER, f"{kind} removed", where=path)
+        elif path not in base:
+            yield Change(Effect.STRONGER, f"{kind} added", where=path)
+        else:
+            yield Change(Effect.CHANGED, f"{kind} changed", where=path)

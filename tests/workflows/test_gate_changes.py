@@ -1,0 +1,42 @@
+"""A pull request that changes what it is judged by, from the template that a user copies."""
+
+from __future__ import annotations
+
+import json
+from html import unescape
+from typing import TYPE_CHECKING
+
+from gatehouse.rehearse.model import StandInModel
+from tests.workflows.test_agent_ci import GOOD, Repository, first_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gatehouse.rehearse.github import GitHub
+
+
+def test_a_pull_request_that_lowers_its_gate_is_named(gh: GitHub, suite: Path, tmp_path: Path) -> None:
+    """A threshold lowered, a case dropped and an input changed are named in the comment; the gate passes."""
+    repository = Repository(gh, suite, tmp_path, "agent-ci.yml")
+    repository.apply(GOOD)
+    agent = repository.work / "agents/refund-triage.v3.yaml"
+    agent.write_text(agent.read_text().replace("exact_match: 0.85", "exact_match: 0.1"))
+    golden = repository.work / "evals/golden/refund-triage.jsonl"
+    first, *rest = golden.read_text().splitlines(keepends=True)
+    golden.write_text("".join(rest))
+    workflow = repository.work / ".github/workflows/agent-ci.yml"
+    workflow.write_text(workflow.read_text() + '    with:\n      threshold: "tool_calls=0.1"\n')
+    repository.commit("A gate that is easier to pass")
+    with StandInModel() as model:
+        result = repository.play(model)
+    assert set(result.jobs.values()) == {"success"}, result.log
+    [comment] = repository.comments()
+    assert first_line(comment).startswith("### ✅ Gatehouse: refund-triage passes")
+    shown = unescape(comment["body"]).replace("<code>", "").replace("</code>", "")
+    assert "#### Changes of the gate itself: 2 weaker, 1 changed" in shown
+    assert "- ⚠️ refund-triage: threshold lowered: exact_match, 0.85 → 0.1 in " in shown
+    assert f"- ⚠️ refund-triage: 1 case dropped: {json.loads(first)['id']} in " in shown
+    added = "workflow input added: agent-ci: threshold: tool_calls=0.1"
+    assert f"- .github/workflows/agent-ci.yml: {added}" in shown
+    changes = json.loads((result.artifacts / "gatehouse-eval/changes.json").read_bytes())
+    assert (changes["compared"], changes["weaker"], len(changes["changes"])) == (True, 2, 3)
