@@ -107,7 +107,7 @@ def metrics(extra: str = "") -> str:
     head = ["Metric", "Kind", "What it is", "Threshold", "Needs", *judged, "Options"]
     lines = [head, ["---"] * len(head)]
     for metric in registry().values():
-        if metric.extra != extra:
+        if (metric.extra if metric.judged else "") != extra:
             continue
         side = "at least" if metric.direction == "higher" else "at most"
         share = "a share" if metric.aggregate == "mean" and metric.per_case else "a number"

@@ -58,7 +58,7 @@ def test_the_agent_file_says_where_to_copy() -> None:
 def test_the_golden_set_fits_the_metrics(copied: Path) -> None:
     """Each case has what the agent file's metrics need, and at least one is critical."""
     agent = loaded(copied)
-    golden = GoldenSet(str(agent.evals.dataset), copied)
+    golden = GoldenSet(agent.evals.dataset[0], copied)
     assert {gate.metric.name for gate in gates_of(agent)} >= set(agent.evals.metrics)
     assert [case.id for case in golden if not case.has_expected] == []
     assert any(case.critical for case in golden)

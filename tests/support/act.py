@@ -39,6 +39,7 @@ PINS = {
     "actions/download-artifact": "3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c",
     "actions/cache": "55cc8345863c7cc4c66a329aec7e433d2d1c52a9",
     "astral-sh/setup-uv": "20cfd1bf945f4377ade1205e4dbc17946fc9a30d",
+    "mikepenz/action-junit-report": "d9f48fc87bc235f7e214acf696ca5abc0a986f16",
 }
 """Every third-party action that has a stand-in, at the commit that our files name."""
 

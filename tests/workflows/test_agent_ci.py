@@ -146,14 +146,18 @@ def test_bad_change_fails_the_gate_job_and_no_other(
 
 
 def test_quota_used_up_is_never_green(gh: GitHub, suite: Path, tmp_path: Path) -> None:
-    """A provider that refuses every call leaves the gate red; the comment says that nothing was measured."""
+    """A provider that refuses every call leaves the gate red; the comment, by its own key, says so."""
     repository = Repository(gh, suite, tmp_path, "agent-ci.yml")
     repository.apply(GOOD)
+    workflow = repository.work / ".github/workflows/agent-ci.yml"
+    workflow.write_text(workflow.read_text() + "    with:\n      comment-key: nightly\n")
+    repository.commit("A comment of its own")
     body = json.dumps({"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}})
     with StandInModel(fail=lambda _number: (429, body, {})) as model:
         result = repository.play(model)
     assert result.jobs["gate"] == "failure", result.log
     [comment] = repository.comments()
+    assert comment["body"].startswith("<!-- gatehouse:scorecard key=nightly head=")
     assert "refund-triage was not measured" in first_line(comment)
     assert "⚠️" in first_line(comment)
 
@@ -176,7 +180,10 @@ def test_broken_agent_file_is_never_green(
 
 
 def test_one_job_form(gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel) -> None:
-    """The root action does all of it in one job, which a bad change fails after its comment is written."""
+    """The root action does all of it in one job, which a bad change fails after its comment is written.
+
+    A second workflow on the same pull request, with a comment-key, has a comment of its own.
+    """
     repository = Repository(gh, suite, tmp_path, "agent-ci-one-job.yml")
     repository.apply(BAD)
     result = repository.play(model)
@@ -185,11 +192,14 @@ def test_one_job_form(gh: GitHub, suite: Path, tmp_path: Path, model: StandInMod
     assert first_line(comment).startswith("### ❌ Gatehouse: refund-triage fails")
 
     run_git(repository.work, "revert", "--no-edit", "HEAD")
-    repository.commit("Back to what it was")
+    workflow = repository.work / ".github/workflows/agent-ci.yml"
+    workflow.write_text(workflow.read_text() + "          comment-key: nightly\n")
+    repository.commit("Back to what it was, in a second workflow")
     result = repository.play(model)
     assert result.jobs == {"gate": "success"}, result.log
-    [comment] = repository.comments()
-    assert first_line(comment).startswith("### ✅ Gatehouse: refund-triage passes")
+    bad, good = repository.comments()
+    assert bad["body"] == comment["body"]
+    assert first_line(good).startswith("### ✅ Gatehouse: refund-triage passes")
 
 
 def test_results_that_are_committed_are_no_results(
@@ -200,7 +210,7 @@ def test_results_that_are_committed_are_no_results(
     workflow = repository.work / ".github/workflows/agent-ci.yml"
     workflow.write_text(workflow.read_text() + "    with:\n      test: exit 1\n")
     agent = load_agent("agents/refund-triage.v3.yaml", repository.work)
-    golden = GoldenSet(str(agent.evals.dataset), repository.work)
+    golden = GoldenSet(agent.evals.dataset[0], repository.work)
     whole = {"path": golden.path, "digest": golden.digest, "cases": len(golden)}
     info = RunInfo({"name": agent.name, "version": "3", "digest": agent.digest}, whole, complete=True)
     runs = "".join(Run(c.id, c.digest, 0, c.expected, tool_calls=c.expected_tools).to_line() for c in golden)
@@ -216,19 +226,46 @@ def test_results_that_are_committed_are_no_results(
     assert "✅ Gatehouse" not in result.summaries.get("gate", "")
 
 
-def test_push_is_gated_without_a_comment(
-    gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel
+QUEUE = "gh-readonly-queue/develop/pr-1-" + "0" * 40
+
+
+@pytest.mark.parametrize(
+    ("name", "branch", "template"),
+    [
+        ("push", "develop", "../tests/workflows/examples/junit-report.yml"),
+        ("merge_group", QUEUE, "agent-ci.yml"),
+    ],
+)
+def test_without_a_pull_request_nobody_is_written_to(
+    name: str, branch: str, template: str, gh: GitHub, suite: Path, tmp_path: Path, model: StandInModel
 ) -> None:
-    """A push to develop is gated too, for its evidence: summary and artifact, and nobody is written to."""
-    repository = Repository(gh, suite, tmp_path, "agent-ci.yml")
-    event = gh.push_event(NAME, "develop")
+    """A push to develop, and the group of a merge queue at its own commit: gated, with summary and artifact.
+
+    The scorecard as a report of tests is read by a reporter.
+    """
+    repository = Repository(gh, suite, tmp_path, template)
+    if name == "merge_group":
+        repository.apply(GOOD)
+        run_git(
+            repository.work,
+            "push",
+            "--quiet",
+            gh.clone_url(NAME, gh.token_of("dev", may_write=True)),
+            f"HEAD:{branch}",
+        )
+    event = gh.push_event(NAME, branch)
     checkout = runner_checkout(gh, NAME, event, tmp_path / "checkout")
+    if name == "merge_group":
+        group = {"head_sha": event["after"], "head_ref": event["ref"], "base_ref": "refs/heads/develop"}
+        event = {key: event[key] for key in ("repository", "sender")} | {"merge_group": group}
     env = {"OLLAMA_BASE_URL": model.url}
-    result = run_act(checkout, "push", event, gh, folder=tmp_path / "run", suite=suite, env=env)
+    result = run_act(checkout, name, event, gh, folder=tmp_path / "run", suite=suite, env=env)
     assert "comment" not in result.jobs, result.log
     assert set(result.jobs.values()) == {"success"}, result.log
     assert "✅ Gatehouse: refund-triage passes" in result.summaries["gate"]
-    assert "refund-triage/eval.json" in result.artifact("gatehouse-eval")
+    verdict = json.loads((result.artifacts / "gatehouse-eval/refund-triage/eval.json").read_bytes())
+    assert verdict["commit"] == gh.git(NAME, "rev-parse", branch)
+    assert ("report" in result.jobs, "0 failed." in result.log) == (name == "push", name == "push")
     assert [path for method, path, _ in gh.calls if method != "GET" and "/repos/" in path] == []
     assert repository.runs == 0
 

@@ -26,6 +26,9 @@ _REDIRECTS = 5
 _SECONDARY_WAIT = 60.0
 """Seconds that GitHub asks for after a rate limit that names no time."""
 
+_LIMITED = re.compile("secondary rate limit|abuse detection", re.IGNORECASE)
+"""What a 403 says that is a rate limit: github.com, and older servers of an Enterprise."""
+
 _FORBIDDEN = """\
 The job's token may not do this. Give the job that runs this step the permissions that its action's README
 names; for a comment or a pull request:
@@ -33,7 +36,8 @@ names; for a comment or a pull request:
       contents: read
       pull-requests: write
 A run for a fork's pull request has a read-only token whatever the job asks for: comment from a workflow
-that `workflow_run` starts on the default branch."""
+that `workflow_run` starts on the default branch (templates/agent-ci-comment.yml). One that Dependabot
+starts has a read-only token unless the workflow itself names these permissions."""
 
 _REPAIRS = {
     401: "The token is missing, mistyped or expired: hand on ${{ github.token }}, or make a new one.",
@@ -60,6 +64,10 @@ class ApiError(InfrastructureError):
 
 class LostReplyError(ApiError):
     """A write without a usable reply: it may have been done or not. Look before asking again."""
+
+
+class RateLimitError(ApiError):
+    """GitHub wants to be asked later than this client waits."""
 
 
 class Api:
@@ -200,6 +208,7 @@ class Api:
         pause, redirects = 1.0, 0
         while True:
             response, fault = self._once(method, url, query, body, headers or {})
+            limited: float | None = None
             if response is None or response.status_code >= 500:  # noqa: PLR2004 the class of server errors
                 if method != "GET":
                     raise LostReplyError(*self._told(method, url, response, fault), _LOST) from None
@@ -216,10 +225,9 @@ class Api:
             else:
                 wait = limited
             if wait > self._budget:
-                told = self._told(method, url, response, fault)
-                raise ApiError(
-                    *told, f"Gave up: the next attempt would be in {wait:.0f} s. Run it again later."
-                ) from None
+                kind = ApiError if limited is None else RateLimitError
+                later = f"Gave up: the next attempt would be in {wait:.0f} s. Run it again later."
+                raise kind(*self._told(method, url, response, fault), later) from None
             self._budget -= wait
             self._sleep(wait)
 
@@ -239,7 +247,8 @@ class Api:
             )
         except ValueError:  # requests' own for an address that is none
             detail = f"not an address: {plain(self._root, 200)}"
-            raise ApiError(f"{method} {urlsplit(url).path}", None, detail, "Check GITHUB_API_URL.") from None
+            check = "Check GITHUB_API_URL, and HTTPS_PROXY where it is set."
+            raise ApiError(f"{method} {url.removeprefix(self._root)}", None, detail, check) from None
         except (requests.RequestException, OSError) as error:
             return None, type(error).__name__
         return response, ""
@@ -312,7 +321,7 @@ def rate_limit(status: int, headers: Any, body: str, now: float) -> float | None
     if headers.get("x-ratelimit-remaining") == "0":
         reset = headers.get("x-ratelimit-reset", "")
         return max(0.0, int(reset) - now) + 1.0 if re.fullmatch(r"[0-9]{1,12}", reset) else _SECONDARY_WAIT
-    return _SECONDARY_WAIT if status == 429 or "secondary rate limit" in body else None  # noqa: PLR2004
+    return _SECONDARY_WAIT if status == 429 or _LIMITED.search(body) else None  # noqa: PLR2004
 
 
 def _redirect(method: str, response: requests.Response) -> str | None:

@@ -119,9 +119,15 @@ def deliver(
     action: Literal["created", "updated", "unchanged"] = "unchanged"
     since, url = None, ""
     for _ in range(_ROUNDS):
-        ours = _list(api, repository, number, key, author)
-        # Asked for last: the listing can take a while, and a newer commit's comment must stay.
-        current = str(api.get(f"/repos/{repository}/pulls/{number}")["head"]["sha"])
+        try:
+            ours = _list(api, repository, number, key, author)
+            # Asked for last: the listing can take a while, and a newer commit's comment must stay.
+            current = str(api.get(f"/repos/{repository}/pulls/{number}")["head"]["sha"])
+        except (LookupError, TypeError, AttributeError, ValueError):
+            raise InfrastructureError(
+                f"What was asked of {repository}#{number} was not answered as GitHub does. "
+                "Check GITHUB_API_URL and the proxy before it."
+            ) from None
         step = decide(ours, body, head_sha, current, since=since)
         url = ours[0].url if ours else url
         if step.do == "stale":

@@ -10,7 +10,8 @@ import re
 
 _ANSI = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor movements
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"  # OSC, DCS, SOS, PM, APC: without an end only their beginning
+    r"(?:[^\x07\x1b\n\x90\x98\x9c-\x9f]*+(?:\x07|\x1b\\|\x9c))?"  # or it would hide our words that follow
     r"|\x1b[ -/]*[0-~]"  # every other escape
 )
 """Terminal sequences, whole: ECMA-48 5.4 (CSI), 5.6 (strings), ECMA-35 (the rest). Each branch is linear."""

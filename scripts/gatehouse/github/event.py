@@ -27,9 +27,26 @@ _SHAPES = {
 
 
 @dataclass(frozen=True, slots=True)
+class FollowedRun:
+    """The run that a `workflow_run` event follows, as GitHub tells it: nothing here is the run's own word.
+
+    `event` is what started it, `head_sha` the commit that its author pushed, `head_repository` ("owner/name")
+    where to; None where that was deleted since.
+    """
+
+    id: int
+    attempt: int
+    event: str
+    head_sha: str
+    head_branch: str
+    head_repository: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One run of a workflow. The fields from `number` on are the pull request's, None for other events.
 
+    `follows` is there for `workflow_run` alone, which runs on the default branch, at `sha`.
     `repository` is "owner/name". For a pull request `sha` is the merge commit that GitHub made for the run;
     `head_sha` is the commit that its author pushed.
     """
@@ -48,11 +65,15 @@ class Event:
     base_ref: str | None = None
     base_sha: str | None = None
     is_fork: bool = False
+    follows: FollowedRun | None = None
 
     @property
     def run_url(self) -> str:
-        """The page of this attempt of the run."""
-        return f"{self.server_url}/{self.repository}/actions/runs/{self.run_id}/attempts/{self.run_attempt}"
+        """The page of this attempt of the run, or of the one that it follows."""
+        run, attempt = self.run_id, self.run_attempt
+        if self.follows:
+            run, attempt = self.follows.id, self.follows.attempt
+        return f"{self.server_url}/{self.repository}/actions/runs/{run}/attempts/{attempt}"
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Event:
@@ -85,6 +106,7 @@ class Event:
             server_url=(env.get("GITHUB_SERVER_URL") or "https://github.com").rstrip("/"),
             api_url=(env.get("GITHUB_API_URL") or "https://api.github.com").rstrip("/"),
             **_pull_request(payload.get("pull_request"), env["GITHUB_EVENT_PATH"]),
+            follows=_followed(payload.get("workflow_run"), env),
         )
 
 
@@ -116,13 +138,35 @@ def _payload(path: Path) -> dict[str, Any]:
     return payload
 
 
+def _followed(run: Any, env: Mapping[str, str]) -> FollowedRun | None:
+    """The run that a `workflow_run` payload names, None for other events; raises UserError."""
+    if env["GITHUB_EVENT_NAME"] != "workflow_run":
+        return None
+    try:
+        head = run["head_repository"]
+        followed = FollowedRun(
+            int(run["id"]),
+            int(run.get("run_attempt") or 1),
+            str(run["event"]),
+            str(run["head_sha"]),
+            str(run["head_branch"] or ""),
+            str(head["full_name"]) if head else None,
+        )
+        if not re.fullmatch(_SHAPES["GITHUB_SHA"], followed.head_sha):
+            raise ValueError("head_sha")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = Problem(f'"workflow_run" in the event has no usable {error}', path=env["GITHUB_EVENT_PATH"])
+        raise UserError(problem) from None
+    return followed
+
+
 def _pull_request(pull: Any, path: str) -> dict[str, Any]:
     """The fields of a `pull_request` object of the payload; {} for None, UserError where one is missing."""
     if pull is None:
         return {}
     try:
         head, base = pull["head"], pull["base"]
-        fields = {
+        fields: dict[str, Any] = {
             "number": int(pull["number"]),
             "head_sha": str(head["sha"]),
             "head_ref": str(head["ref"]),
@@ -131,6 +175,8 @@ def _pull_request(pull: Any, path: str) -> dict[str, Any]:
             # A fork that was deleted has no repository any more.
             "is_fork": head.get("repo") is None or head["repo"]["full_name"] != base["repo"]["full_name"],
         }
+        if not re.fullmatch(_SHAPES["GITHUB_SHA"], fields["head_sha"]):
+            raise ValueError("head.sha")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = Problem(f'"pull_request" in the event has no usable {error}', path=path)
         raise UserError(problem) from None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from gatehouse.errors import GatehouseError, Problem, UserError
+from gatehouse.errors import GatehouseError, InfrastructureError, Problem, UserError
 from gatehouse.github.escape import command, plain
 
 if TYPE_CHECKING:
@@ -137,5 +137,12 @@ def stop_commands(stream: TextIO | None = None) -> Iterator[None]:
 
 
 def _append(path: str, content: bytes) -> None:
-    with Path(path).open("ab") as file:
-        file.write(content)
+    """Raises InfrastructureError where the runner's file cannot be written."""
+    try:
+        with Path(path).open("ab") as file:
+            file.write(content)
+    except OSError as error:
+        raise InfrastructureError(
+            f"What the runner has to be told cannot be written to {path}: {error.strerror}. "
+            "A runner names that file in GITHUB_OUTPUT or GITHUB_STEP_SUMMARY."
+        ) from None

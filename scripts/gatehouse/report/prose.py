@@ -7,7 +7,7 @@ import re
 from gatehouse.github.escape import markdown_inline, plain
 
 _WORDS = re.compile(r"(?:[✅❌⚠️🟡\w\s.,;%$()\[\]≥≤+='\"…/-]|:(?=\s|$))*")
-_REFERENCE = re.compile(r"\b[0-9a-f]{7,}\b|\bgh-\d|\bwww\.", re.IGNORECASE)
+_REFERENCE = re.compile(r"\b[0-9a-f]{7,}\b|\bgh-\d|\b(?:cve|ghsa)-|\bwww\.", re.IGNORECASE)
 # An underscore within a word is no emphasis, and a bracket no link unless another follows it.
 _INLINE = re.compile(r"(?<!\w)_|_(?!\w)|\](?=[(\[])|\$")
 _START = re.compile(_INLINE.pattern + r"|^[^\w\s]|^\d+(?=[.)]\s)")

@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gatehouse.costs.budget import dollars
 from gatehouse.errors import State
-from gatehouse.evals.verdict import show
 from gatehouse.github.escape import markdown_block, markdown_inline, plain
 from gatehouse.report import judging
 from gatehouse.report.prose import one_line, prose
+from gatehouse.report.rows import ICONS, cost_lines, metric_rows, model_lines, reasons, warning_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COMMENT_LIMIT = 65_000
 """Characters of a comment: GitHub refuses more than 65,536, and the marker needs a line of its own."""
 SUMMARY_LIMIT = 900_000
 """Bytes of a job summary: GitHub refuses a step's summary above 1 MiB."""
-ICONS = {State.PASS: "✅", State.FAIL: "❌", State.UNSCORED: "⚠️", State.INCONCLUSIVE: "🟡"}
 WORDS = {
     State.PASS: "passes",
     State.FAIL: "fails",
     State.UNSCORED: "was not measured",
     State.INCONCLUSIVE: "passes, but is not proven",
 }
+NOTHING = "nothing was measured: "
 SOURCE = "https://github.com/gatehouse-ci/gatehouse@v1"
 """Where a reader gets the command from."""
 REST = (
@@ -45,6 +47,13 @@ NEXT = {
     ),
     State.INCONCLUSIVE: "A person decides. The table says what would settle it.",
 }
+NEEDS_A_MAINTAINER = "not measured: needs a maintainer"
+"""What a run of a fork's pull request says that has no key."""
+MAINTAINER = (
+    "A maintainer reads the change, its workflows and dependencies too. Who trusts it checks it out "
+    "(`gh pr checkout NUMBER`), pushes it to a branch of this repository, where the keys are, and opens a "
+    "pull request of that branch."
+)
 
 GATES = ("eval", "cost")
 
@@ -94,9 +103,15 @@ SHRINKING = [
     Detail(20, 400),
     Detail(20, 200, extras=False),
     Detail(5, 200, extras=False),
+    Detail(1, 200, extras=False),
     Detail(0, 0, extras=False),
 ]
 """Tried in this order until the text fits: the least important goes first."""
+
+
+def ordered(cards: list[Card]) -> list[Card]:
+    """The agents, the worst first, those of one state as they came."""
+    return sorted(cards, key=lambda card: list(State).index(card.state))
 
 
 def state_of(cards: list[Card]) -> State:
@@ -111,6 +126,8 @@ def next_step(cards: list[Card]) -> str:
     ]
     state, verdicts = state_of(cards), [card.eval for card in cards if card.eval]
     steps = [NEXT[State.FAIL]] * ("eval" in failing) + [TOO_DEAR] * ("cost" in failing)
+    if state is State.UNSCORED and any(NEEDS_A_MAINTAINER in card.reason for card in cards):
+        steps = [MAINTAINER]
     steps = steps or [NEXT[state]]
     held = [verdict for verdict in verdicts if verdict["state"] == state]
     if state is State.INCONCLUSIVE and held and all(map(judging.only_the_judge, held)):
@@ -126,18 +143,39 @@ def headline(cards: list[Card]) -> str:
     if not cards:
         return "Nothing was measured: no agent left any result."
     if len(cards) == 1:
-        return f"{cards[0].name} {WORDS[state]}: {cards[0].reason.removeprefix('nothing was measured: ')}"
+        return f"{cards[0].name} {WORDS[state]}: {_because(cards[0])}"
     worst = [card for card in cards if card.state is state]
     if state is State.PASS:
         return f"all {len(cards)} agents pass"
-    return f"{len(worst)} of {len(cards)} agents: {worst[0].name} {WORDS[state]}: {worst[0].reason}"
+    return f"{len(worst)} of {len(cards)} agents: {worst[0].name} {WORDS[state]}: {_because(worst[0])}"
 
 
-def markdown(cards: list[Card], *, run_url: str = "", head: str = "", limit: int = COMMENT_LIMIT) -> str:
-    """The scorecard in GitHub's Markdown, at most `limit` UTF-8 bytes (never fewer characters than bytes)."""
-    text = ""
+def _because(card: Card) -> str:
+    """The reason after "was not measured", which it does not say again."""
+    _, needs, who = card.reason.partition(NEEDS_A_MAINTAINER)
+    said = needs.removeprefix("not measured: ") + who
+    return said if needs and card.state is State.UNSCORED else card.reason.removeprefix(NOTHING)
+
+
+def markdown(
+    cards: list[Card],
+    *,
+    run_url: str = "",
+    head: str = "",
+    note: str = "",
+    changes: str = "",
+    limit: int = COMMENT_LIMIT,
+) -> str:
+    """The scorecard in GitHub's Markdown, at most `limit` UTF-8 bytes (never fewer characters than bytes).
+
+    `note` is plain text that stands above all results, `changes` a section of Markdown below them.
+    """
+    text, cards = "", ordered(cards)
     for detail in SHRINKING:
-        text = "\n\n".join(_sections(cards, run_url, head, detail))
+        if _texts(cards, detail) > limit and detail is not SHRINKING[-1]:
+            continue
+        sections = _sections(cards, note, changes, detail)
+        text = "\n\n".join([*sections, _footer(cards, run_url, head)])
         if len(text.encode()) <= limit:
             return text
     # Only the number of agents can make it that long: their verdicts go first, whole lines at a time.
@@ -146,9 +184,17 @@ def markdown(cards: list[Card], *, run_url: str = "", head: str = "", limit: int
     return kept.rpartition("\n")[0] + notice
 
 
-def _sections(cards: list[Card], run_url: str, head: str, detail: Detail) -> list[str]:
+def _texts(cards: list[Card], detail: Detail) -> int:
+    """Characters of the failing cases' texts alone: where these are too many, nothing needs be tried."""
+    shown = [case for c in cards if c.eval for case in c.eval.get("failing_cases", [])[: detail.cases]]
+    texts = [case[key] or "" for case in shown for key in ("input", "expected", "got")]
+    return sum(min(len(text), detail.characters) for text in texts)
+
+
+def _sections(cards: list[Card], note: str, changes: str, detail: Detail) -> list[str]:
     state = state_of(cards)
     sections = [f"### {ICONS[state]} Gatehouse: {prose(headline(cards), 600)}"]
+    sections += [f"> {prose(note, 600)}"] if note else []
     if len(cards) > 1:
         rows = [
             [markdown_inline(c.name, 100), f"{ICONS[c.state]} {c.state}", prose(c.reason, 200)] for c in cards
@@ -156,9 +202,8 @@ def _sections(cards: list[Card], run_url: str, head: str, detail: Detail) -> lis
         sections.append(_table(["Agent", "State", "Why"], rows))
     for card in cards:
         sections += _card(card, detail, titled=len(cards) > 1)
-    sections.append(f"**What to do next.** {next_step(cards)}")
-    sections.append(_footer(cards, run_url, head))
-    return sections
+    sections += [changes] if changes else []
+    return [*sections, f"**What to do next.** {next_step(cards)}"]
 
 
 def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
@@ -172,17 +217,16 @@ def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
                 f"{ICONS[State(state)]}&nbsp;{state}",
                 prose(why, 400),
             ]
-            for name, value, threshold, state, why in metric_rows(card)
+            for name, value, threshold, state, why in metric_rows(card.eval)
         ]
         sections.append(_table(["Metric", "Value, 95 % interval", "Threshold", "State", "Why"], rows))
-    lines = [prose(line, 600) + "  " for line in cost_lines(card)]
-    lines += [
-        f"- {markdown_inline(m, 200)}: {prose(spent, 200)}" for m, spent in model_lines(card) if detail.extras
-    ]
+    lines = [prose(line, 600) + "  " for line in cost_lines(card.eval, card.cost)]
+    models = model_lines(card.cost) if detail.extras else []
+    lines += [f"- {markdown_inline(model, 200)}: {prose(spent, 200)}" for model, spent in models]
     sections += ["\n".join(lines)] if lines else []
     judged = _judged(card.eval, detail) if card.eval else []
     sections += ["\n".join(judged)] if judged else []
-    if warnings := warning_lines(card):
+    if warnings := warning_lines(card.eval, card.cost):
         sections.append("\n".join(f"- ⚠️ {prose(one_line(w), 400)}" for w in warnings[:10]))
     if card.eval and card.eval.get("failing"):
         sections.append(_failing(card.eval, detail))
@@ -191,38 +235,9 @@ def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
     return sections
 
 
-def metric_rows(card: Card) -> list[list[str]]:
-    """For each metric: name, value with its interval, threshold, state, why.
-
-    The number of cases stands beside the value where it is not that of the whole golden set.
-    """
-    rows = []
-    for m in (card.eval or {"metrics": []})["metrics"]:
-        unit = m.get("unit", "")
-        value = "not measured" if m["value"] is None else show(m["value"], unit, m["threshold"])
-        if m["value"] is not None and m["interval"]:
-            value += f" [{show(m['interval'][0])}, {show(m['interval'][1])}]"
-        if m["value"] is not None and m["n"] != (card.eval or {}).get("cases"):
-            value += f", n = {m['n']}"
-        sign = "≥" if m.get("direction", "higher") == "higher" else "≤"
-        threshold = "every case" if m["threshold"] is None else f"{sign} {show(m['threshold'], unit)}"
-        name = f"{m['name']} ({m['metric']})" if m.get("metric") else m["name"]
-        rows.append([name, value, threshold, m["state"], "" if m["state"] == "pass" else m["reason"]])
-    return rows
-
-
 def _whole(cell: str) -> str:
     """A cell that is not broken into lines."""
     return prose(cell, 400).replace(" ", "&nbsp;")
-
-
-def cost_lines(card: Card) -> list[str]:
-    """Cost and latency, in a line each."""
-    lines = [f"Cost: {ICONS[State(card.cost['state'])]} {card.cost['reason']}"] if card.cost else []
-    latency = (card.eval or {}).get("latency_s")
-    return lines + (
-        [f"Latency: p50 {show(latency['p50'])} s, p95 {show(latency['p95'])} s"] if latency else []
-    )
 
 
 def _judged(verdict: dict[str, Any], detail: Detail) -> list[str]:
@@ -241,47 +256,13 @@ def _judged(verdict: dict[str, Any], detail: Detail) -> list[str]:
     ]
 
 
-def warning_lines(card: Card) -> list[str]:
-    """What a reader should know beside the verdict: of the agent file, and of the judging."""
-    verdict = card.eval or {}
-    return [*verdict.get("warnings", []), *(verdict.get("judge") or {}).get("notes", [])]
-
-
-def model_lines(card: Card) -> list[tuple[str, str]]:
-    """Each model, and what it took."""
-    return [
-        (
-            f"{m['provider']} {m['model']}",
-            f"{m['input_tokens']:,} tokens in, {m['output_tokens']:,} out, "
-            + ("unpriced" if m["usd"] is None else f"{dollars(m['usd'])} ({m['source']})"),
-        )
-        for m in (card.cost or {}).get("by_model", [])
-    ]
-
-
-def reasons(verdict: dict[str, Any], case: dict[str, Any]) -> dict[str, str]:
-    """Why a case fails, by metric: in words, else its value beside the threshold."""
-    rows = {m["name"]: m for m in verdict["metrics"]}
-    return {name: why or _value(rows.get(name), case, name) for name, why in case["reasons"].items()}
-
-
-def _value(row: dict[str, Any] | None, case: dict[str, Any], name: str) -> str:
-    value = case.get("values", {}).get(name)
-    if row is None or value is None:
-        return "fails"
-    if row["threshold"] is None:
-        return f"{show(value)}, and it must hold in every case"
-    side = "below" if row["direction"] == "higher" else "above"
-    return f"{show(value, beside=row['threshold'])} is {side} {show(row['threshold'])}"
-
-
 def _failing(verdict: dict[str, Any], detail: Detail) -> str:
     total, cases = verdict["failing"], verdict["failing_cases"][: detail.cases]
     parts = [
         f"<details><summary>{total:d} failing case{'s' * (total != 1)} of {verdict['cases']:d}</summary>"
     ]
     for case in cases:
-        where = f"{verdict['dataset']['path']}:{case['line']}"
+        where = f"{case.get('path') or verdict['dataset']['path']}:{case['line']}"
         critical = " **critical**" if case["critical"] else ""
         parts.append(f"**{prose(case['id'], 200)}**{critical} · {prose(where, 300)}")
         parts.append(
@@ -311,7 +292,7 @@ def reproduce(verdict: dict[str, Any]) -> str:
     extras = ",".join(verdict.get("extras") or [])
     source = shlex.quote(plain(f"gatehouse-ci[{extras}] @ git+{SOURCE}")) if extras else f"git+{SOURCE}"
     line = f"uvx --from {source} gatehouse eval-gate --agent {agent}"
-    line += f" --dataset {shlex.quote(plain(dataset['path']))}" if dataset else ""
+    line += _golden(dataset) if dataset else ""
     line += f" --repeats {verdict['repeats']:d}" if verdict.get("repeats", 1) > 1 else ""
     judge = verdict.get("judge") or {"models": []}
     line += "".join(f" --judge {shlex.quote(plain(name))}" for name in judge["models"])
@@ -319,6 +300,14 @@ def reproduce(verdict: dict[str, Any]) -> str:
     # The workflow may have thresholds of its own: these are the ones that counted.
     held = [f"{m['name']}={m['threshold']:.15g}" for m in verdict["metrics"] if m["threshold"] is not None]
     return line + (f" --threshold {shlex.quote(plain(','.join(held)))}" if held else "")
+
+
+def _golden(dataset: dict[str, Any]) -> str:
+    """The options for the files of a golden set, and for what was selected of them."""
+    selected = dataset.get("selected") or {}
+    given = {"dataset": dataset.get("paths") or [dataset["path"]]}
+    given |= {"tag": selected.get("tags", []), "case": selected.get("cases", [])}
+    return "".join(f" --{name} {shlex.quote(plain(one))}" for name, all_ in given.items() for one in all_)
 
 
 def _reproduce(verdict: dict[str, Any]) -> str:
@@ -335,7 +324,8 @@ def _footer(cards: list[Card], run_url: str, head: str) -> str:
     parts = [f"commit {head[:12]}"] if head else []
     parts += [f"agent {', '.join(digests)}"] if digests else []
     text = " · ".join(prose(part, 1000) for part in parts)
-    link = f' · <a href="{run_url}">run</a>' if run_url.startswith(("https://", "http://")) else ""
+    is_address = run_url.startswith(("https://", "http://")) and not set('"<>') & set(run_url)
+    link = f' · <a href="{run_url}">run</a>' if is_address and run_url == plain(run_url) else ""
     return f"<sub>{text}{link}</sub>"
 
 
@@ -344,17 +334,20 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def terminal(cards: list[Card], cases: int = 5) -> str:
-    """The scorecard as plain text, with the first failing cases of each agent."""
+def terminal(cards: list[Card], cases: int = 5, changes: Sequence[str] = ()) -> str:
+    """The scorecard as plain text, with the first failing cases of each agent, then the lines `changes`."""
+    cards = ordered(cards)
     lines = [f"{ICONS[state_of(cards)]} {plain(one_line(headline(cards)), 600)}"]
     for card in cards:
         lines += ["", f"{ICONS[card.state]} {plain(one_line(card.name), 100)}"] if len(cards) > 1 else []
-        lines += _columns(metric_rows(card))
-        lines += ["", *("  " + plain(one_line(line), 600) for line in cost_lines(card))]
-        lines += [f"  - {plain(one_line(f'{model}: {spent}'), 200)}" for model, spent in model_lines(card)]
+        lines += _columns(metric_rows(card.eval))
+        lines += ["", *("  " + plain(one_line(line), 600) for line in cost_lines(card.eval, card.cost))]
+        models = model_lines(card.cost)
+        lines += [f"  - {plain(one_line(f'{model}: {spent}'), 200)}" for model, spent in models]
         if card.eval:
             lines += [f"  {line}" for line in _judged_plainly(card.eval)]
             lines += _cases(card.eval, cases)
+    lines += ["", *(plain(one_line(line), 600) for line in changes)] if changes else []
     half = state_of(cards) is State.PASS and any(card.gates != GATES for card in cards)
     return "\n".join([*lines, *([] if half else ["", f"Next: {next_step(cards)}"])])
 

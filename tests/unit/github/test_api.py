@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gatehouse.errors import Exit, UserError
-from gatehouse.github.api import Api, ApiError, LostReplyError, rate_limit
+from gatehouse.github.api import Api, ApiError, LostReplyError, RateLimitError, rate_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,7 +180,7 @@ def test_a_rate_limit_beyond_the_budget_is_an_error(api: Api, server: Server, wa
     wait = {"Retry-After": "40"}
     server.answers = [Answer(429, {}, wait), Answer(200, {}), Answer(429, {"message": "Slow"}, wait)]
     api.get("/x")
-    with pytest.raises(ApiError, match="429: Slow\nGave up: the next attempt would be in 40 s"):
+    with pytest.raises(RateLimitError, match="429: Slow\nGave up: the next attempt would be in 40 s"):
         api.post("/x", {})
     assert waits == [40.0]
 
@@ -192,6 +192,8 @@ def test_a_rate_limit_beyond_the_budget_is_an_error(api: Api, server: Server, wa
         (403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "900"}, "", 1.0),
         (429, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "nan"}, "", 60.0),
         (403, {"retry-after": "inf"}, "", None),
+        (403, {}, "You have exceeded a secondary rate limit. Please wait a few minutes", 60.0),
+        (403, {}, "You have triggered an abuse detection mechanism.", 60.0),
         (403, {"x-ratelimit-remaining": "4000"}, "Resource not accessible by integration", None),
         (404, {"retry-after": "1"}, "", None),
     ],

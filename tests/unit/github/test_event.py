@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gatehouse.errors import UserError
-from gatehouse.github.event import Event, current_commit
+from gatehouse.github.event import Event, FollowedRun, current_commit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,37 @@ def test_forks_are_known(repo: dict[str, str] | None, tmp_path: Path) -> None:
     """A head in another repository, or in one that was deleted, is a fork."""
     head = {**PULL["head"], "repo": repo}  # type: ignore[dict-item]
     assert Event.read(environment(tmp_path, {"pull_request": {**PULL, "head": head}})).is_fork
+
+
+FOLLOWED = {
+    "id": 77,
+    "run_attempt": 3,
+    "event": "pull_request",
+    "head_sha": "a" * 40,
+    "head_branch": "feature/x",
+    "head_repository": {"full_name": "mallory/agents"},
+}
+
+
+def test_a_run_that_follows_another(tmp_path: Path) -> None:
+    """A workflow_run has no pull request of its own; what it follows is GitHub's word, its page too."""
+    name = {"GITHUB_EVENT_NAME": "workflow_run"}
+    event = Event.read(environment(tmp_path, {"workflow_run": FOLLOWED}, **name))
+    assert event.follows == FollowedRun(77, 3, "pull_request", "a" * 40, "feature/x", "mallory/agents")
+    assert event.run_url == "https://github.com/octo/agents/actions/runs/77/attempts/3"
+    assert (event.number, event.is_fork) == (None, False)
+    gone = Event.read(environment(tmp_path, {"workflow_run": FOLLOWED | {"head_repository": None}}, **name))
+    assert gone.follows is not None
+    assert gone.follows.head_repository is None
+    push = Event.read(environment(tmp_path, {"workflow_run": FOLLOWED}, GITHUB_EVENT_NAME="push"))
+    assert push.follows is None
+
+
+@pytest.mark.parametrize("changed", [None, [], {}, FOLLOWED | {"id": "x"}, FOLLOWED | {"head_sha": "../x"}])
+def test_a_followed_run_without_its_fields_is_a_user_error(changed: Any, tmp_path: Path) -> None:
+    """A payload whose run lacks a field, or has one of another kind, is said to be unusable."""
+    with pytest.raises(UserError, match='"workflow_run" in the event has no usable'):
+        Event.read(environment(tmp_path, {"workflow_run": changed}, GITHUB_EVENT_NAME="workflow_run"))
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from pathlib import Path
 def main() -> None:
     """Copy the artifacts that the inputs name; a missing name fails, a pattern without match does not."""
     name, pattern = os.environ["IN_NAME"], os.environ["IN_PATTERN"]
-    if os.environ["IN_ELSEWHERE"]:
-        sys.exit("::error::The stand-in downloads by name or pattern, from this run only")
-    kept = Path(os.environ["STAND_INS_ARTIFACTS"])
+    run = os.environ["IN_RUN"] if os.environ["IN_TOKEN"] else ""  # as the real one: without a token, this run
+    if os.environ["IN_IDS"]:
+        sys.exit("::error::The stand-in downloads by name or pattern only")
+    kept = Path(os.environ[f"STAND_INS_ARTIFACTS_OF_{run}" if run else "STAND_INS_ARTIFACTS"])
     target = Path(os.environ["GITHUB_WORKSPACE"], Path(os.environ["IN_PATH"]).expanduser())
     found = sorted(path.name for path in kept.iterdir())
     if name and name not in found:
