@@ -22,6 +22,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+import stages
+
 LATENCY_S = 0.05
 WARM_UP = 20
 
@@ -87,8 +89,9 @@ def measure(folder: Path, concurrency: int, cases: int) -> Measured:
         said = process.stderr.read().decode() if process.stderr else ""
     if process.returncode:
         raise SystemExit(said)
-    runs = next((folder / ".gatehouse").rglob("runs.jsonl")).read_text().splitlines()
-    right = sum(run["output"] == f"A{run['id'][1:]}" for run in map(json.loads, runs))
+    # Line by line: what this process holds when it starts the next one counts as that one's memory.
+    with next((folder / ".gatehouse").rglob("runs.jsonl")).open() as runs:
+        right = sum(run["output"] == f"A{run['id'][1:]}" for run in map(json.loads, runs))
     assert right == cases, f"{right} of {cases} right"
     per_mb = 2**20 if sys.platform == "darwin" else 2**10
     return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / per_mb)
@@ -169,7 +172,15 @@ def main() -> None:
     parser.add_argument("--promptfoo", help="the peer's program: measured beside us, in turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--target", choices=FUNCTIONS, action="append", help="default: all")
+    parser.add_argument(
+        "--stages", action="store_true", help="what comes after a run, and one crash, instead"
+    )
     options = parser.parse_args()
+    if options.stages:
+        stages.after_a_run(options.rounds)
+        stages.scorecards(options.rounds)
+        stages.one_crash(options.rounds)
+        return
     os.environ["OPENAI_API_KEY"] = "benchmark"
     os.environ["NO_PROXY"] = "127.0.0.1"
     with (
@@ -185,6 +196,8 @@ def main() -> None:
             compare(target, url, 500, 16, options.rounds)
             compare(target, url, 2_000, 64, options.rounds)
             compare(target, url, 20_000, 64, 1)
+            compare(target, url, 20_000, 256, options.rounds)
+            compare(target, url, 100_000, 256, 1)
         if options.promptfoo:
             program = shutil.which(options.promptfoo) or parser.error(f"no program {options.promptfoo}")
             beside_promptfoo(program, url, 500, 16, options.rounds)
