@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html.parser import HTMLParser
 
 import cmarkgfm  # type: ignore[import-untyped]
@@ -12,6 +13,7 @@ EXTENSIONS = ["table", "strikethrough", "autolink", "tagfilter", "tasklist"]
 VOID = {"br", "hr", "img", "input"}
 
 
+@lru_cache(maxsize=2)
 def render(markdown: str) -> str:
     """HTML, raw HTML of the source included: what must be inert has to be inert here."""
     html: str = cmarkgfm.markdown_to_html_with_extensions(
@@ -62,6 +64,7 @@ class Page(HTMLParser):
             self.prose.append(data)
 
 
+@lru_cache(maxsize=2)
 def page_of(markdown: str) -> Page:
     """The elements and texts of a Markdown text."""
     page = Page()
