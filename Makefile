@@ -14,7 +14,7 @@ rehearse: ## Play a release on this machine, from a pull request to PyPI (ARGS=-
 	@$(BIN)/gatehouse rehearse $(ARGS)
 
 test: ## Run every test, the workflow runs included (ARGS="-k word" picks some)
-	@$(BOOT) dev go
+	@$(BOOT) dev go browser
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: ## Check style and types, and every action, workflow and template

@@ -4,9 +4,10 @@ run        .venv with the package and what a rehearsal needs
 dev        .venv with the development tools too
 go         act and actionlint, in .tools/bin
 langcheck  GitHub's own validator of workflows, in .tools/langcheck.mjs
+browser    a Chromium or Chrome; only in CI, as root of a Debian, it is installed where there is none
 
-Only `.venv`, `.tools` and `node_modules` are written; what is up to date is left alone. Runs on the standard
-library of any Python 3 that is still in use: an old one is told so, not met with a syntax error.
+Otherwise only `.venv`, `.tools` and `node_modules` are written; what is up to date is left alone. Runs on the
+standard library of any Python 3 that is still in use: an old one is told so, not met with a syntax error.
 """
 
 from __future__ import annotations
@@ -195,13 +196,39 @@ def install_langcheck() -> None:
     stamp.write_text(value)
 
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+MAC_BROWSER = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+
+
+def find_browser() -> str | None:
+    """The program of a Chromium or Chrome on this machine."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return found or (MAC_BROWSER if os.access(MAC_BROWSER, os.X_OK) else None)
+
+
+def install_browser() -> None:
+    """See that there is a browser: no package of Python or Node.js holds one that runs everywhere."""
+    if find_browser():
+        return
+    if not (os.environ.get("CI") and os.geteuid() == 0 and shutil.which("apt-get")):
+        raise MissingError("There is no Chromium or Chrome, in which the tests look at the comment.")
+    print("Installing Debian's chromium ...", flush=True)
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+        failed = attempt(
+            "apt-get", "--quiet", *command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        )
+        if failed:
+            raise MissingError(f"`apt-get {' '.join(command)}` failed:\n{failed}")
+
+
 STEPS = {
     "run": lambda: make_venv(dev=False),
     "dev": lambda: make_venv(dev=True),
     "go": install_go_tools,
     "langcheck": install_langcheck,
+    "browser": install_browser,
 }
-OPTIONAL = ("go", "langcheck")
+OPTIONAL = ("go", "langcheck", "browser")
 """What a contributor can do without; where CI is set, nothing is."""
 
 

@@ -9,7 +9,6 @@ import re
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,13 +18,11 @@ from tests.integration.test_hostile_fields import HEAD, RUN, cards, full
 from tests.support.hostile import CLASSES
 from tests.support.markdown import render
 from tests.support.verdicts import cost_json, eval_json, failing_case
+from tools.bootstrap import find_browser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 
 STYLE = """
 body { font: 14px/1.5 sans-serif; width: 860px; margin: 20px; }
@@ -53,11 +50,6 @@ window.addEventListener("load", () => {
   });
 });
 """
-
-
-def browser() -> str | None:
-    """A Chromium on this machine."""
-    return next(filter(None, map(which, BROWSERS)), MAC if os.access(MAC, os.X_OK) else None)
 
 
 class Site(BaseHTTPRequestHandler):
@@ -93,7 +85,7 @@ def site() -> Iterator[str]:
 
 def shown(site: str, folder: Path, text: str, name: str = "") -> dict[str, object]:
     """What a browser makes of this comment, with a picture of it; every host leads to the page's server."""
-    program = browser()
+    program = find_browser()
     if program is None:
         pytest.skip("no Chromium or Chrome on this machine: install one, such as Debian's chromium")
     Site.asked.clear()
