@@ -151,6 +151,13 @@ def test_a_proxy_that_is_none(place: Path, proxy: str) -> None:
     told(done, Exit.UNSCORED, "HTTPS_PROXY")
 
 
+def test_certificates_that_are_not_there(place: Path) -> None:
+    """A bundle of certificates that does not exist is named at once, not after retries."""
+    env = job(place, GITHUB_API_URL="https://api.invalid", GITHUB_TOKEN="ghs_0123456789")
+    done = call(place, "scorecard", "--to", "comment", env=env | {"REQUESTS_CA_BUNDLE": "/nowhere/ca.pem"})
+    told(done, Exit.UNSCORED, "/nowhere/ca.pem", "REQUESTS_CA_BUNDLE")
+
+
 @pytest.mark.parametrize("token", ["a\nb", "a b", "ghs_\u202e", "\u00e9"])
 def test_a_token_that_is_none(place: Path, token: str) -> None:
     """A token that no request can carry is refused, and not shown."""

@@ -129,10 +129,12 @@ class Gated:
             return cls()
         data = read_json(path)
         try:
-            dataset, resolved = data["dataset"], data.get("resolved")
+            dataset, resolved, runs = data["dataset"], data.get("resolved"), data.get("runs", [])
+            if not isinstance(runs, list):
+                raise TypeError('"runs" is no list')
             return cls(
                 dataset=chosen_in(dataset) if dataset else Chosen(),
-                runs=[Path(file) for file in data.get("runs", []) if Path(file).name],
+                runs=[Path(file) for file in runs if Path(file).name],
                 resolved=None if resolved is None or data["state"] == State.UNSCORED else int(resolved),
                 of=(data["agent"]["digest"], dataset and dataset["digest"], data.get("commit")),
             )

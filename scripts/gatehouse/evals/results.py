@@ -58,7 +58,7 @@ class Subject:
 
     def check(self, agent: dict[str, Any], dataset: dict[str, Any], commit: str | None, path: Path) -> None:
         """Raise StaleError where the header of `path` is of something else."""
-        parts = _part_in(dataset), self.golden.part
+        parts = _part_in(dataset, path), self.golden.part
         if parts[0] != parts[1]:
             found, asked = (f"a part of the golden set ({part})" if part else "the whole" for part in parts)
             raise StaleError(
@@ -77,12 +77,12 @@ class Subject:
                 )
 
 
-def _part_in(dataset: dict[str, Any]) -> str:
-    """How much of its golden set a header is of; "" for the whole; raises StaleError if malformed."""
+def _part_in(dataset: dict[str, Any], path: Path) -> str:
+    """How much of its golden set the header of `path` is of; "" for the whole; raises StaleError."""
     try:
         return told(chosen_in(dataset).selection, int(dataset["cases"]), int(dataset.get("of") or 0))
     except UNREADABLE as error:
-        raise StaleError(f'The results\' "dataset" is malformed ({error}). Run the agent again.') from None
+        raise StaleError(f'{path}: "dataset" is malformed ({error}). Run the agent again.') from None
 
 
 def digest_now(dataset: dict[str, Any], root: Path) -> str:

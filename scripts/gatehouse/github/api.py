@@ -249,8 +249,12 @@ class Api:
             detail = f"not an address: {plain(self._root, 200)}"
             check = "Check GITHUB_API_URL, and HTTPS_PROXY where it is set."
             raise ApiError(f"{method} {url.removeprefix(self._root)}", None, detail, check) from None
-        except (requests.RequestException, OSError) as error:
+        except requests.RequestException as error:
             return None, type(error).__name__
+        except OSError as error:  # requests' own for certificates that are not there
+            detail = plain(str(error), 300)
+            check = "Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE."
+            raise ApiError(f"{method} {url.removeprefix(self._root)}", None, detail, check) from None
         return response, ""
 
     def _json(self, response: requests.Response) -> Any:
