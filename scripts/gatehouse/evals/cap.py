@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextvars import ContextVar
 from dataclasses import dataclass
 from math import fsum
 from typing import IO, TYPE_CHECKING, Any
 
 from gatehouse.agent.protocol import Usage
 from gatehouse.errors import InfrastructureError, Problem, UserError, plain_number
+from gatehouse.evals.asked import HEARER
 from gatehouse.evals.chat import Chat, messages_of
-from gatehouse.evals.client import TOO_MANY_REQUESTS, TRIES, Client, TransportError
 from gatehouse.evals.run_files import SPENT, readable_runs, writing
 from gatehouse.evals.throttle import DeadError
 
@@ -39,45 +38,14 @@ class Pricing:
     run: Callable[[Run], float | None]
 
 
-@dataclass(slots=True)
-class _Tries:
-    """Requests that one question took, less those that were refused for their rate: these are not billed."""
-
-    record: Callable[[int], None]
-    """Hears of each before it is sent."""
-    sent: int = 0
-
-    def count(self, requests: int) -> None:
-        """So many more, or fewer."""
-        self.record(requests)
-        self.sent += requests
-
-
-_TRIES: ContextVar[_Tries] = ContextVar("tries")
-
-
-class _CountedClient(Client):
-    """Counts what it sends: a provider may bill a request that it, or the network, broke off."""
-
-    async def _send(self, *args: Any, **kwargs: Any) -> bytes:
-        tries = _TRIES.get()
-        tries.count(1)
-        try:
-            return await super()._send(*args, **kwargs)
-        except TransportError as error:
-            if error.status == TOO_MANY_REQUESTS:
-                tries.count(-1)
-            raise
-
-
 class Capped:
     """A target of which no question is asked whose worst case could pass `max_usd`.
 
-    `bound` is what a request for a case can cost at most. A question is counted so before it is asked, over
-    HTTP with every further try that it may take, and by what it reports once it is answered; one that reports
-    nothing that can be priced, and one that ends in a fault, stays counted at its bound, as does a try that
-    was followed by another. What was sent is written to `folder` before it is, so that a run that is resumed,
-    also after a kill, knows what was spent before.
+    `bound` is what a request for a case can cost at most. A question is counted so before it is asked, with
+    every further try that the target may make of it, and by what it reports once it is answered; one that
+    reports nothing that can be priced, and one that ends in a fault, stays counted at its bound, as does a
+    try that was followed by another. What was sent is written to `folder` before it is, so that a run that is
+    resumed, also after a kill, knows what was spent before.
     """
 
     def __init__(
@@ -95,11 +63,7 @@ class Capped:
         self.folder, self.case_of = folder, case_of
         self.cap = f"the cap of {_usd(max_usd)} ({named})"
         self.committed = 0.0
-        self.tries = 1
-        client = getattr(target, "client", None)
-        if isinstance(client, Client):
-            self.tries = TRIES
-            setattr(target, "client", _CountedClient(client.endpoint, concurrency=client.throttle.most))  # noqa: B010 only some targets have one
+        self.tries = target.tries
         self._under_way = 0
         self._ended = asyncio.Event()
         self._over = ""
@@ -126,19 +90,24 @@ class Capped:
         held = bound * self.tries
         await self._room(held)
         self._under_way += 1
-        tries = _Tries(lambda requests: self._write(requests * bound))
-        _TRIES.set(tries)
-        run = None
+        sent, run = 0, None
+
+        def count(times: int) -> None:
+            """Before it is sent."""
+            nonlocal sent
+            sent += times
+            self._write(times * bound)
+
+        hearer = HEARER.set(count)
         try:
-            if self.tries == 1:
-                tries.count(1)
             run = await self.target.ask(case, repeat, deadline_s)
             return run
         finally:
+            HEARER.reset(hearer)
             self._under_way -= 1
-            cost = self._cost(run, bound, tries.sent)
+            cost = self._cost(run, bound, sent)
             self.committed += cost - held
-            self._write(cost - tries.sent * bound)
+            self._write(cost - sent * bound)
             self._ended.set()
             self._ended = asyncio.Event()
 
@@ -183,9 +152,7 @@ class Capped:
         if reported is not None and reported > bound * (1 + 1e-9):
             self._pass_by(reported, bound)
         if run is None or run.error is not None or reported is None:
-            # Unanswered over HTTP: what was never sent costs nothing, where nobody was asked at all.
-            asked = sent if run is None else max(1, sent)
-            return max(bound * asked, reported or 0.0)
+            return max(bound * sent, reported or 0.0)
         return reported + bound * max(0, sent - 1)
 
     def _pass_by(self, reported: float, bound: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.protocol import Fault, Run
-from gatehouse.evals.client import Client, RefusedError, TransportError
+from gatehouse.evals.client import TRIES, Client, RefusedError, TransportError
 from gatehouse.evals.completion import parse_completion
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ class Chat:
     `parameters` go into each request as they are (temperature, max_tokens, ...); `concurrency` is how many
     requests are under way at most.
     """
+
+    tries = TRIES
 
     def __init__(
         self,

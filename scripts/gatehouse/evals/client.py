@@ -19,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from gatehouse.agent.providers import SHORTEST_KEY, Address
+from gatehouse.evals.asked import tell
 from gatehouse.evals.completion import RefusedError, parse_error
 from gatehouse.evals.throttle import Breaker, DeadError, Throttle, pause_of
 from gatehouse.github.escape import plain
@@ -263,6 +264,7 @@ class Client:
         assert self._session is not None  # noqa: S101 opened before
         url = self.endpoint.base_url + path
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
+        tell(1)
         try:
             # A redirect would carry the key to another host.
             post = self._session.post(url, json=request, allow_redirects=False, timeout=timeout)
@@ -272,6 +274,7 @@ class Client:
                 location = response.headers.get("Location", "")
         except (aiohttp.ClientConnectorError, TimeoutError) as error:
             # The timeout is ours for the connection; the call's deadline arrives as a cancellation.
+            tell(-1)  # nothing was sent
             unreachable = self.endpoint.unreachable(_why_not_connected(error, connect_s))
             raise TransportError("connection", self.safe(unreachable)) from None
         except aiohttp.ClientError as error:
@@ -281,6 +284,8 @@ class Client:
         refused = parse_error(status, body)
         redirect = f" It leads to {location}, where no request follows: it would take the key along."
         message = self.safe(refused.message + redirect * bool(location))
+        if status == TOO_MANY_REQUESTS:
+            tell(-1)  # nobody bills that
         if refused.kind == "provider-error" and (status == TOO_MANY_REQUESTS or status >= 500):  # noqa: PLR2004
             raise TransportError(refused.kind, message, status, pause_of(retry_after, datetime.now(UTC)))
         raise RefusedError(refused.kind, message, status)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gatehouse.agent.protocol import Fault, MalformedError, Run
 from gatehouse.errors import GatehouseError, InfrastructureError, Problem, UserError
+from gatehouse.evals.asked import tell
 from gatehouse.evals.worker import EXIT_S, MAX_REPLY, Answer
 from gatehouse.evals.worker_pool import (
     REPLY_KEYS,
@@ -53,6 +54,8 @@ class CommandPool:
     `words` are the program, relative to `cwd` where it is a path, and its arguments; `environ` is the whole
     environment. What it prints to standard error goes to `worker.log` in `out_dir`, at most a megabyte of it.
     """
+
+    tries = 2
 
     def __init__(
         self,
@@ -89,10 +92,12 @@ class CommandPool:
         line = json.dumps(request).encode() + b"\n"
         async with self._room:
             process = self._take() or await self._start()
+            tell(1)
             answer = await process.ask(case.id, line, deadline_s)
             if answer.fault and answer.fault.kind != "hang" and process.answered:
                 harmless = process.left_in_order
                 process = await self._start()
+                tell(1)
                 answer = await process.ask(case.id, line, deadline_s)
                 self._recovered += not (answer.fault or harmless)
             if answer.fault:

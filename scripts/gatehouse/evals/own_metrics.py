@@ -80,6 +80,7 @@ class WithOwnMetrics:
 
     def __init__(self, target: Target, gates: Sequence[Gate], pools: Mapping[str, WorkerPool]) -> None:
         self.target, self.gates, self.pools = target, gates, pools
+        self.tries = target.tries
 
     async def open(self) -> None:
         """Start everybody; raises StartError, naming the metric, where one cannot be loaded."""

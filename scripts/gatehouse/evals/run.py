@@ -46,6 +46,10 @@ class Case(Protocol):
 class Target(Protocol):
     """An agent that can be asked."""
 
+    @property
+    def tries(self) -> int:
+        """How often one case is sent at most: again where a connection or a process broke off."""
+
     async def open(self) -> None:
         """Get ready, or raise a GatehouseError that says why no case can be asked."""
 

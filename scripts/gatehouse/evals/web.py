@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gatehouse.agent.mapping import DEFAULT, fill, parts_of
 from gatehouse.agent.protocol import Fault, MalformedError, Run
 from gatehouse.agent.providers import resolve_address
-from gatehouse.evals.client import Client, RefusedError, TransportError
+from gatehouse.evals.client import TRIES, Client, RefusedError, TransportError
 from gatehouse.evals.worker import Answer
 from gatehouse.evals.worker_pool import parse_reply
 
@@ -27,6 +27,8 @@ class Web:
     `concurrency` is how many requests are under way at most. Raises InfrastructureError where the key is
     missing that the address wants.
     """
+
+    tries = TRIES
 
     def __init__(self, entry: Url, environ: Mapping[str, str], *, concurrency: int) -> None:
         self.entry = entry

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from gatehouse.agent.protocol import Fault
+from gatehouse.evals.asked import nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 MAX_REPLY = 8 * 2**20
 """Bytes of one reply."""
@@ -51,6 +52,8 @@ class Call:
     timer: asyncio.TimerHandle | None = None
     late: bool = False
     trial: Trial | None = None
+    tell: Callable[[int], None] = nobody
+    """Hears of each time that it is sent."""
 
     def settle(self, answer: Answer) -> None:
         """Hand over the answer, unless nobody waits any more."""
@@ -212,6 +215,7 @@ class Worker(asyncio.SubprocessProtocol):
     # Deadlines
 
     def _send(self, call: Call) -> None:
+        call.tell(1)
         self._stdin.write(call.request)
         call.late = False
         call.timer = asyncio.get_running_loop().call_later(call.deadline_s, self._late, call)

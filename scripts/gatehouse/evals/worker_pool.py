@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from gatehouse.agent.interpreter import check_version
 from gatehouse.agent.protocol import Fault, MalformedError, Run
 from gatehouse.errors import GatehouseError, InfrastructureError, Problem, UserError
+from gatehouse.evals.asked import HEARER
 from gatehouse.evals.run_files import writing
 from gatehouse.evals.worker import BLOCKED, MAX_REPLY, Answer, Call, Trial, Worker
 from gatehouse.github.escape import plain
@@ -127,6 +128,8 @@ class WorkerPool:
         self.environ = environ
         self.cwd = cwd
         self.target = target
+        # Halving, until the guilty one is alone.
+        self.tries = 1 + (threads - 1).bit_length()
         self.command = (python, str(SCRIPT), target, str(threads), str(MAX_REPLY))
         self.workers: set[Worker] = set()
         self.trials: list[Trial] = []
@@ -147,7 +150,8 @@ class WorkerPool:
         """One call of the function; raises StartError when a replaced worker does not start."""
         number = next(self._numbers)
         request = json.dumps({"id": number, "input": case.input}).encode() + b"\n"
-        call = Call(number, request, deadline_s, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        call = Call(number, request, deadline_s, answer, tell=HEARER.get())
         (await self._worker()).ask(call)
         try:
             return parse_reply(case, repeat, await call.answer)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,12 @@ import pytest
 from gatehouse.agent.protocol import Run, Usage
 from gatehouse.agent.providers import resolve
 from gatehouse.errors import InfrastructureError, UserError
+from gatehouse.evals.asked import tell
 from gatehouse.evals.cap import OPTION, Capped, Pricing, bound_of
 from gatehouse.evals.chat import Chat
+from gatehouse.evals.command_pool import CommandPool
 from gatehouse.evals.run import RunOptions, RunSummary, run_cases
+from gatehouse.evals.worker_pool import WorkerPool
 from tests.support.projects import agent_of
 from tests.support.running import cases_of, info_of
 from tests.support.stub_model import Reply, StubModel, completion, stub_model
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gatehouse.evals.run import Case
+    from gatehouse.evals.run import Case, Target
 
 OUTPUT = 100
 MODEL = {"provider": "openai", "name": "m-2026-01-01"}
@@ -177,6 +182,8 @@ def test_a_ledger_that_is_none(tmp_path: Path) -> None:
 class Coded:
     """An agent with code of its own: each answer takes the tokens of `takes`, of which model it says."""
 
+    tries = 1
+
     def __init__(self, takes: Sequence[tuple[str, int] | None]) -> None:
         self.takes = takes
         self.asked = 0
@@ -194,6 +201,7 @@ class Coded:
     async def ask(self, case: Case, repeat: int, deadline_s: float) -> Run:
         """The next answer."""
         self.asked += 1
+        tell(1)
         take = self.takes[(self.asked - 1) % len(self.takes)]
         usage = [Usage("openai", take[0], 0, take[1])] if take else []
         return Run(case.id, case.digest, repeat, "x", usage=usage)
@@ -323,3 +331,49 @@ def test_what_no_length_bounds_is_not_asked(tmp_path: Path) -> None:
     bound = bound_of(agent_of(tmp_path), chat({"max_tokens": 5}), price)
     with pytest.raises(UserError, match="case 'c0' holds more than text"):
         bound(case)
+
+
+CRASHES = """\
+import json, os, sys
+for n, line in enumerate(sys.stdin):
+    request = json.loads(line)
+    with open("asked.txt", "a") as file:
+        file.write("x")
+    if n:  # the second of each process
+        os._exit(1)
+    usage = {"provider": "openai", "model": "m", "input_tokens": 0, "output_tokens": 1000}
+    print(json.dumps({"id": request["id"], "output": "x", "usage": usage}), flush=True)
+"""
+SINKS = """\
+import os
+def answer(text):
+    with open("asked.txt", "a") as file:
+        file.write("x")
+    if text == 3:
+        os._exit(1)
+    usage = {"provider": "openai", "model": "m", "input_tokens": 0, "output_tokens": 1000}
+    return {"output": "x", "usage": usage}
+"""
+
+
+@pytest.mark.parametrize("kind", ["command", "function"])
+def test_what_is_asked_again_after_a_crash_is_counted(tmp_path: Path, kind: str) -> None:
+    """Processes that die, so that cases are asked again, spend no more than the cap."""
+    agent = agent_of(tmp_path, model=MODEL, budgets={"max_tokens_per_run": 1000})
+    (tmp_path / "agent.py").write_text(CRASHES if kind == "command" else SINKS)
+    given: dict[str, Any] = {"environ": dict(os.environ), "cwd": tmp_path, "out_dir": tmp_path / "out"}
+    target: Target
+    if kind == "command":
+        target = CommandPool([sys.executable, "agent.py"], concurrency=4, **given)
+    else:
+        target = WorkerPool("agent:answer", sys.executable, threads=4, **given)
+    cases = cases_of(range(60))
+    by_id = {case.id: case for case in cases}
+    bound = bound_of(agent, target, price)
+    capped = Capped(target, 40.0, bound, PRICING, tmp_path / "out", by_id.__getitem__)
+    (tmp_path / "out").mkdir()
+    done = run_cases(capped, cases, tmp_path / "out", info_of(60), RunOptions(concurrency=4))
+    asked = len((tmp_path / "asked.txt").read_text())
+    spent = asked * bound(cases[0])
+    assert 30 <= spent <= 40
+    assert "would be passed" in done.stopped

@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[3]
 class Asked:
     """A target that answers with the input at once, or as `answer` says, and remembers what it was asked."""
 
+    tries = 1
+
     def __init__(
         self, answer: Callable[[Case], dict[str, Any]] = lambda case: {"output": case.input}
     ) -> None:
