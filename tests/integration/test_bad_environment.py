@@ -219,3 +219,16 @@ def test_a_machine_that_lacks_something(place: Path, row: str) -> None:
     verdict = place / out / "eval.json"
     if "--out" in script and (code == 0 or verdict.exists()):
         assert (read(verdict)["state"] == "pass") is (code == 0)
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    """Where nobody reads the output any more, both agents are judged, and the exit code is the gate's."""
+    write_project(tmp_path, name="first")
+    write_project(tmp_path, name="second")
+    command = [sys.executable, "-I", "-m", "gatehouse", "eval-gate", "--python", sys.executable]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "wb") as closed:
+        done = subprocess.run(command, cwd=tmp_path, stdout=closed, stderr=closed, check=False)
+    states = [json.loads(file.read_bytes())["state"] for file in tmp_path.glob(".gatehouse/*/eval.json")]
+    assert (done.returncode, states) == (0, ["pass", "pass"])

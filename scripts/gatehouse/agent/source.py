@@ -102,9 +102,10 @@ def decode(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        line = data.count(b"\n", 0, e.start) + 1
-        at = e.start - (data.rfind(b"\n", 0, e.start) + 1)
-        message = f"byte {at + 1} of line {line} of {name} is not UTF-8 (0x{data[e.start]:02x})."
+        start = e.start + len(data) - len(e.object)  # the codec counts from behind a byte order mark
+        line = data.count(b"\n", 0, start) + 1
+        at = start - (data.rfind(b"\n", 0, start) + 1)
+        message = f"byte {at + 1} of line {line} of {name} is not UTF-8 (0x{data[start]:02x})."
         raise RefusedError(message, "Save the file as UTF-8.", line) from None
 
 

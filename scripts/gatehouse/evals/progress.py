@@ -6,6 +6,8 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
+from gatehouse.github.runner import emit
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,7 +44,6 @@ class Progress:
         self.shown_at = now
         text = f"{done} of {total} {self.what}, {bad} {self.bad}, {now - self.started:.0f} s"
         if self.terminal:
-            self.stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
+            emit(f"\r\x1b[K{text}" + ("\n" if last else ""), self.stream)
         else:
-            self.stream.write(text + "\n")
-        self.stream.flush()
+            emit(f"{text}\n", self.stream)

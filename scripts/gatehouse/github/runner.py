@@ -94,7 +94,7 @@ def annotate(
     if _annotated[level] == ANNOTATIONS:
         shown += f"\nGitHub shows {ANNOTATIONS} annotations of a kind: any more of these are in the log only."
     properties: dict[str, str | int] = {"file": file, "line": line, "title": title}
-    print(command(level, shown, **properties), flush=True)  # noqa: T201 a workflow command
+    _print(command(level, shown, **properties), sys.stdout)
 
 
 def show_error(error: GatehouseError) -> None:
@@ -115,9 +115,9 @@ def say(text: str, stream: TextIO | None = None) -> None:
     # The runner reads `::name::` at the start of a line and `##[name]` anywhere, on stdout and on stderr.
     if "::" in text or "##[" in text:
         with stop_commands(stream):
-            print(text, file=stream)
+            _print(text, stream)
     else:
-        print(text, file=stream, flush=True)
+        _print(text, stream)
 
 
 @contextmanager
@@ -128,12 +128,30 @@ def stop_commands(stream: TextIO | None = None) -> Iterator[None]:
         yield
         return
     token = secrets.token_hex(16)  # what is printed meanwhile must not be able to end it
-    print(f"::stop-commands::{token}", file=stream, flush=True)
+    _print(f"::stop-commands::{token}", stream)
     try:
         yield
     finally:
         # On a line of its own even if what came before had no newline: else commands would stay off.
-        print(f"\n::{token}::", file=stream, flush=True)
+        _print(f"\n::{token}::", stream)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    emit(f"{text}\n", stream)
+
+
+def emit(text: str, stream: TextIO) -> None:
+    """Write to a stream at once; when nobody reads it any more (`gatehouse ... | head`) what is said is lost.
+
+    A gate goes on to its verdict all the same: ending here would have the exit code of one that failed.
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _append(path: str, content: bytes) -> None:

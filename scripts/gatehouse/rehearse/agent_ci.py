@@ -91,12 +91,13 @@ def _run(run: WorkflowRun, agent: Mapping[str, str]) -> None:
 
 
 def _gate(run: WorkflowRun, wanted: str) -> dict[str, Any]:
-    job = run.job("gate", checkout="commit")
+    job = run.job("gate", checkout="parents")
     for artifact in run.artifacts.glob("gatehouse-run-*"):
         job.fetch(artifact.name, job.temp / "gatehouse-runs" / artifact.name)
     runs = str(job.temp / "gatehouse-runs")
     job.command("eval-gate", {"GATEHOUSE_EVAL_GATE_AGENTS": wanted, "GATEHOUSE_EVAL_GATE_RUNS": runs})
     job.command("cost-gate", {})
+    job.command("gate-changes", {"GATEHOUSE_GATE_CHANGES_AGENTS": wanted})
     job.command("scorecard", {"GATEHOUSE_SCORECARD_TO": "summary\nannotations"})
     job.hand_on(job.workspace / ".gatehouse", VERDICTS)
     card = job.workspace / ".gatehouse/scorecard.json"

@@ -164,11 +164,11 @@ class WorkflowRun:
             "GITHUB_RUN_ATTEMPT": "1",
         }
 
-    def job(self, name: str, *, checkout: Literal["none", "commit", "full"] = "none") -> Job:
-        """A new job: its workspace empty, with the commit alone, or with all branches, tags and history."""
+    def job(self, name: str, *, checkout: Literal["none", "commit", "parents", "full"] = "none") -> Job:
+        """A new job: its workspace empty, with the commit, its parents too, or branches, tags and history."""
         job = Job(self, name)
         if checkout != "none":
-            job.check_out(full=checkout == "full")
+            job.check_out(depth={"commit": 1, "parents": 2}.get(checkout))
         return job
 
     def finish(self, conclusion: Literal["success", "failure"]) -> None:
@@ -189,13 +189,16 @@ class Job:
         self.workspace.mkdir(parents=True)
         self.temp.mkdir()
 
-    def check_out(self, *, full: bool) -> None:
-        """The commit of the run as actions/checkout does it, without a credential left behind."""
+    def check_out(self, *, depth: int | None) -> None:
+        """The commit of the run as actions/checkout does it with this `fetch-depth`, None for everything.
+
+        No credential is left behind.
+        """
         url = self.run.machine.github.clone_url(self.run.machine.repository)
         git(self.workspace, "init", "--quiet")
         git(self.workspace, "remote", "add", "origin", url)
-        if not full:
-            git(self.workspace, "fetch", "--quiet", "--no-tags", "--depth=1", "origin", self.run.sha)
+        if depth:
+            git(self.workspace, "fetch", "--quiet", "--no-tags", f"--depth={depth}", "origin", self.run.sha)
             git(self.workspace, "checkout", "--quiet", "--detach", "FETCH_HEAD")
             return
         everything = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")

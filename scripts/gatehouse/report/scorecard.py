@@ -128,6 +128,11 @@ def next_step(cards: list[Card]) -> str:
     steps = [NEXT[State.FAIL]] * ("eval" in failing) + [TOO_DEAR] * ("cost" in failing)
     if state is State.UNSCORED and any(NEEDS_A_MAINTAINER in card.reason for card in cards):
         steps = [MAINTAINER]
+    missing = {gate for card in cards for gate in card.gates if getattr(card, gate) is None}
+    if missing and all(None in (card.eval, card.cost) for card in cards if card.state is state):
+        steps = steps or [
+            f"Run {' and '.join(f'`gatehouse {gate}-gate`' for gate in sorted(missing))}, and this again."
+        ]
     steps = steps or [NEXT[state]]
     held = [verdict for verdict in verdicts if verdict["state"] == state]
     if state is State.INCONCLUSIVE and held and all(map(judging.only_the_judge, held)):
@@ -230,7 +235,7 @@ def _card(card: Card, detail: Detail, *, titled: bool) -> list[str]:
         sections.append("\n".join(f"- ⚠️ {prose(one_line(w), 400)}" for w in warnings[:10]))
     if card.eval and card.eval.get("failing"):
         sections.append(_failing(card.eval, detail))
-    if card.eval and detail.extras:
+    if card.eval and card.eval["agent"]["path"] and detail.extras:
         sections.append(_reproduce(card.eval))
     return sections
 

@@ -22,6 +22,7 @@ from gatehouse.report.scorecard import (
     Card,
     headline,
     markdown,
+    next_step,
     reproduce,
     state_of,
     terminal,
@@ -323,6 +324,16 @@ def test_a_gate_that_left_nothing_is_unscored(
     assert made.state is state
     assert ("left no result" in made.reason) == (None in (eval_state, cost_state))
     assert Card("a", eval_json(), None, gates=("eval",)).state is State.PASS
+
+
+def test_a_gate_that_was_not_run_is_what_to_do_next() -> None:
+    """Where only a gate is missing, the reader is told to run it, and not to mend anything."""
+    assert next_step([Card("a", eval_json(), None)]) == "Run `gatehouse cost-gate`, and this again."
+    unscored = [Card("a", eval_json(), None), Card("b", eval_json(state="unscored"), cost_json())]
+    assert next_step(unscored).startswith("Mend what the first line names")
+    assert "Reproduce" not in markdown(
+        [Card("a", eval_json(agent={"path": "", "name": "a", "digest": None}), None)]
+    )
 
 
 def test_hostile_texts_change_no_structure() -> None:
