@@ -306,3 +306,49 @@ def test_names_that_lead_outside(tmp_path: Path) -> None:
     out = clone.call("--base", "HEAD~1").out
     assert "leads out of the repository" in out
     assert not list(tmp_path.rglob("escaped.md"))
+
+
+def test_edits_that_are_not_committed_are_named(tmp_path: Path) -> None:
+    """On a terminal what is compared and edited, staged or new is named; in a run nothing is."""
+    clone = Clone(tmp_path)
+    clone.merge({"prompt.md": "x"})
+    agent = clone.folder / "agents/echo.yaml"
+    agent.write_text(agent.read_text().replace("0.9", "0.1"))
+    write(clone.folder, {"golden.jsonl": None, "agents/new.yaml": "x", "own/rules.py": "x"})
+    write(
+        clone.folder,
+        {"prompt.md": "y", "CODEOWNERS": "* @me", "unknown.jsonl": "x", "evals/labels/l.csv": "x"},
+    )
+    git(clone.folder, "add", "golden.jsonl")
+    done = clone.call()
+    assert (done.out, clone.data()["reason"]) == ("The gate itself is as it is in develop.\n", "")
+    clone.environment = {}
+    done = clone.call("--base", "HEAD~1")
+    said = (
+        "Edits that are not committed are left out: "
+        "agents/echo.yaml, golden.jsonl, own/rules.py, CODEOWNERS, agents/new.yaml, evals/labels/l.csv"
+    )
+    assert done.code == 0
+    assert done.out.splitlines() == [f"warning: {said}", "The gate itself is as it is in HEAD~1."]
+    assert (clone.data()["compared"], clone.data()["reason"]) == (True, said)
+    git(clone.folder, "checkout", "--quiet", "HEAD", ".")
+    git(clone.folder, "clean", "--quiet", "--force", "-d", "agents", "evals", "CODEOWNERS")
+    assert clone.call("--base", "HEAD~1").out == "The gate itself is as it is in HEAD~1.\n"
+
+
+def test_edits_in_a_folder_of_a_larger_repository(tmp_path: Path) -> None:
+    """What is edited is found by its path from the folder that one works in, and by nothing outside of it."""
+    clone = Clone(tmp_path, {f"service/{path}": text for path, text in FILES.items()})
+    write(clone.folder, {"agents/x.yaml": "x", "service/agents/x.yaml": "x", ".github/workflows/w.yml": "x"})
+    clone.folder /= "service"
+    left_out = "Edits that are not committed are left out: .github/workflows/w.yml, service/agents/x.yaml"
+    assert clone.call("--base", "HEAD").out.startswith(f"warning: {left_out}\n")
+
+
+def test_workflows_are_read_up_to_a_limit(tmp_path: Path) -> None:
+    """Of workflows 4 MiB are read, and of one 1 MiB: any beyond that is told as not compared."""
+    names = [f".github/workflows/{i}.yml" for i in range(6)]
+    clone = Clone(tmp_path, FILES | dict.fromkeys(names[1:], "#" * 2**20) | {names[0]: "#" * (2**20 + 1)})
+    lines = clone.call("--base", "HEAD").out.splitlines()[1:]
+    told = "workflow file not compared: it is too large, no text, or a symbolic link, which is not followed"
+    assert lines == [f"  ⚠️ {name}: {told}" for name in (names[0], names[5])]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gatehouse.agent.source import RefusedError
 from gatehouse.errors import InfrastructureError
 from gatehouse.github.escape import plain
+from gatehouse.release.git import GitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,16 +54,27 @@ class Tree:
                 raise InfrastructureError(f"this clone lacks a file of {commit[:12]}: {plain(path, 200)}")
             if kind == "blob":
                 self.whole[path] = Entry(mode, blob, int(size))
-        prefix = git("rev-parse", "--show-prefix")
-        self.files = {
-            path.removeprefix(prefix): entry for path, entry in self.whole.items() if path.startswith(prefix)
-        }
+        self.prefix = git("rev-parse", "--show-prefix")
+        self.files = {path: entry for name, entry in self.whole.items() if (path := self.inside(name))}
         self._read = self._count = 0
+
+    def inside(self, path: str) -> str:
+        """A path from the root as one from the folder; "" for one that lies elsewhere."""
+        return path.removeprefix(self.prefix) if path.startswith(self.prefix) else ""
+
+    def edited(self) -> list[str]:
+        """The paths from the root whose files, in the index or the work tree, are not those of HEAD."""
+        asked = ("--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all")
+        call = ("--no-optional-locks", "-c", "core.fsmonitor=false", "status", *asked)
+        try:
+            return [line[3:] for line in self.git.run(*call).split("\0")[:-1]]
+        except GitError:  # there is no work tree
+            return []
 
     def matching(self, patterns: Iterable[str]) -> list[str]:
         """The paths that are or match one of `patterns`, sorted; `**` stands for any folders."""
         wanted = list(patterns)
-        return sorted(p for p in self.files if any(p == one or _matches(p, one) for one in wanted))
+        return sorted(p for p in self.files if any(p == one or matches(p, one) for one in wanted))
 
     def below(self, *folders: str) -> dict[str, str]:
         """The hash of the content of every file below the folders, by path."""
@@ -105,7 +117,7 @@ class Tree:
             target.write_bytes(data)
 
 
-def _matches(path: str, pattern: str) -> bool:
+def matches(path: str, pattern: str) -> bool:
     """Whether a glob pattern stands for a path: each part for one, `**` for any number of them."""
     wanted = [part for part in pattern.split("/") if part not in ("", ".")]
 

@@ -11,6 +11,7 @@ from gatehouse.agent.definition import load_agent
 from gatehouse.agent.schema import is_agent_name
 from gatehouse.agent.source import RefusedError, decode, parse_yaml, read_file
 from gatehouse.commands._shared import AGENT_FILES, first_lines
+from gatehouse.commands._trees import matches
 from gatehouse.errors import GatehouseError
 from gatehouse.evals.changes import KINDS, pairs
 from gatehouse.evals.changes.base import AgentView, CaseView, View
@@ -29,6 +30,8 @@ OWNERS = ("CODEOWNERS", ".github/CODEOWNERS", "docs/CODEOWNERS")
 WORKFLOW = re.compile(r"(\.github/workflows/[^/]+|(\.github/actions/(.+/)?|actions/[^/]+/)?action)\.ya?ml")
 """Workflows, and the usual places of local actions."""
 MAX_WORKFLOW = 2**20
+MAX_WORKFLOWS = 2**22
+"""Bytes of one workflow or local action that is read, and of them all."""
 
 
 def load_views(base: Tree, head: Tree, patterns: tuple[str, ...], folder: Path) -> tuple[View, View]:
@@ -47,9 +50,34 @@ def _view(tree: Tree, patterns: tuple[str, ...], folder: Path) -> View:
             tree.write(path, folder)
     agents = [_agent(tree, path, folder) for path in tree.matching(patterns or AGENT_FILES)]
     owners = {path: tree.whole[path].blob for path in OWNERS if path in tree.whole}
-    found = {path: entry for path, entry in tree.whole.items() if WORKFLOW.fullmatch(path)}
-    texts = {p: tree.text(p) if entry.size <= MAX_WORKFLOW else None for p, entry in found.items()}
-    return View(agents, tree.below(*FOLDERS) | owners, texts)
+    return View(agents, tree.below(*FOLDERS) | owners, _workflows(tree))
+
+
+def _workflows(tree: Tree) -> dict[str, str | None]:
+    """The texts of the workflows and local actions; None for one beyond the limits."""
+    texts, read = dict[str, str | None](), 0
+    for path, entry in tree.whole.items():
+        if WORKFLOW.fullmatch(path):
+            fits = entry.size <= MAX_WORKFLOW and read + entry.size <= MAX_WORKFLOWS
+            read += entry.size * fits
+            texts[path] = tree.text(path) if fits else None
+    return texts
+
+
+def uncommitted(tree: Tree, view: View, patterns: tuple[str, ...]) -> list[str]:
+    """The files of HEAD's view that are edited, or new, and not committed."""
+    named = {path for one in view.agents for files in one.code.values() for path in files}
+    for agent in (one.agent for one in view.agents if one.agent):
+        named |= {*agent.evals.dataset, agent.guardrails.output_schema or ""}
+
+    def is_compared(path: str) -> bool:
+        inner = tree.inside(path)
+        if path in OWNERS or WORKFLOW.fullmatch(path):
+            return True
+        wanted = any(matches(inner, pattern) for pattern in patterns or AGENT_FILES)
+        return inner != "" and (wanted or inner in named or inner.startswith(FOLDERS))
+
+    return [path for path in tree.edited() if is_compared(path)]
 
 
 def _agent(tree: Tree, path: str, folder: Path) -> AgentView:

@@ -14,10 +14,10 @@ import click
 
 from gatehouse.commands._shared import agent_option, first_lines, refuse_committed
 from gatehouse.commands._trees import Tree
-from gatehouse.commands._views import load_views
+from gatehouse.commands._views import load_views, uncommitted
 from gatehouse.errors import InfrastructureError, Problem, UserError
 from gatehouse.evals.changes import compare
-from gatehouse.evals.changes.base import Change, Effect
+from gatehouse.evals.changes.base import Change, Effect, names
 from gatehouse.evals.results import OUT, SCHEMA, write_json
 from gatehouse.github.escape import plain
 from gatehouse.github.event import Event
@@ -67,7 +67,7 @@ def gate_changes(agents: tuple[str, ...], base: str | None) -> None:
             say(f"Nothing to compare: {found.reason}.")
         return
     try:
-        changes = _compare(git, found.commit, agents)
+        changes, edited = _compare(git, found.commit, agents)
     except UserError as error:
         _leave(git, found, plain(first_lines(error), 500))
         raise
@@ -76,7 +76,11 @@ def gate_changes(agents: tuple[str, ...], base: str | None) -> None:
         _leave(git, found, reason)
         annotate("warning", f"The gate itself was not compared with its base: {reason}")
         return
-    data = _leave(git, found, "", changes)
+    left_out = ""
+    if edited:
+        left_out = f"Edits that are not committed are left out: {plain(names(edited))}"
+        annotate("warning", left_out)
+    data = _leave(git, found, left_out, changes)
     say("\n".join(lines(data)) or f"The gate itself is as it is in {found.name}.")
 
 
@@ -123,8 +127,11 @@ def _of_merge_group(git: Git) -> Base:
     return Base(commit, ref.removeprefix("refs/heads/"), reason)
 
 
-def _compare(git: Git, base: str, agents: tuple[str, ...]) -> list[Change]:
-    """The changes of HEAD; raises InfrastructureError, OSError, UserError where there is no agent file."""
+def _compare(git: Git, base: str, agents: tuple[str, ...]) -> tuple[list[Change], list[str]]:
+    """The changes of HEAD, and the files of it with edits that are not committed.
+
+    Raises InfrastructureError, OSError, UserError where there is no agent file.
+    """
     trees = Tree(git, base), Tree(git, "HEAD")
     with TemporaryDirectory(prefix="gatehouse-", dir=os.environ.get("RUNNER_TEMP")) as folder:
         views = load_views(*trees, agents, Path(folder))
@@ -135,7 +142,8 @@ def _compare(git: Git, base: str, agents: tuple[str, ...]) -> list[Change]:
                 repair="Name yours with --agent; only what is committed is compared.",
             )
             raise UserError(problem, left=_NOTHING)
-        return compare(*views)
+        # On a runner the agent's code may have written what it likes, and git may execute what it finds.
+        return compare(*views), [] if in_actions() else uncommitted(trees[1], views[1], agents)
 
 
 def _leave(git: Git, base: Base, reason: str, changes: list[Change] | None = None) -> dict[str, Any]:

@@ -119,6 +119,12 @@ WEAKER: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "weaker: limit raised: max_unscored: 0 -> 5",
         "stronger: limit lowered: max_unscored: 5 -> 0",
     ),
+    "max_usd": (
+        evals(max_usd=2),
+        evals(max_usd=20),
+        "weaker: limit raised: max_usd: 2 -> 20",
+        "stronger: limit lowered: max_usd: 20 -> 2",
+    ),
     "on_inconclusive": (
         evals(on_inconclusive="fail"),
         {},
@@ -233,7 +239,6 @@ CHANGED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         evals(embeddings="ollama:e"),
         "changed: model of embeddings added: evals.embeddings: - -> ollama:e",
     ),
-    "max_usd": ({}, evals(max_usd=2), "changed: limit added: evals.max_usd: - -> 2"),
     "dataset": (
         {},
         evals(dataset=["golden.jsonl", "b.csv"]),

@@ -50,6 +50,10 @@ GOLDEN = {
     "critical": (edited(1, critical=True), ["stronger: critical mark added to 1 case: b: -"]),
     "tags": (edited(1, tags=None), ["changed: tags removed from 1 case: b: -"]),
     "metadata": (edited(0, metadata={"x": 1}), ["changed: metadata added to 1 case: a: -"]),
+    "refusal": (
+        edited(0, metadata={"should_refuse": True, "x": 1}),
+        ["changed: metadata added to 1 case: a: -", "changed: metadata.should_refuse added to 1 case: a: -"],
+    ),
     "order": (CASES[::-1], []),
     "another spelling": (
         [{"id": "a", "question": "1", "answer": "1", "critical": True}, *CASES[1:]],
@@ -85,4 +89,14 @@ def test_a_reference_that_is_null_is_one(tmp_path: Path) -> None:
     null = [{"id": "a", "input": "1", "expected": None}]
     assert golden_changes(tmp_path, [{"id": "a", "input": "1"}], null) == [
         "weaker: reference removed from 1 case: a: -"
+    ]
+
+
+def test_what_a_metric_judges_by_is_a_part_of_its_own(tmp_path: Path) -> None:
+    """Metadata that a metric needs are named: another value may be either, taking them out is weaker."""
+    case = {"id": "a", "input": "1", "metadata": {"should_refuse": True, "canary": "sesame-open"}}
+    other = case | {"metadata": {"should_refuse": False}}
+    assert golden_changes(tmp_path, [other], [case]) == [
+        "changed: metadata.should_refuse changed in 1 case: a: -",
+        "weaker: metadata.canary removed from 1 case: a: -",
     ]

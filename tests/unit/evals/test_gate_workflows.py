@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from time import process_time
+from typing import TYPE_CHECKING
+
 import pytest
 
+from gatehouse.evals.changes import compare
+from gatehouse.evals.changes.base import View
 from gatehouse.evals.changes.workflows import workflows
-from tests.unit.evals.test_gate_changes import told
+from tests.unit.evals.test_gate_changes import AGENT, agent_view, merged, metric, told
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WORKFLOW = """
 on:
@@ -34,12 +42,12 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
     "ceiling": (
         'max-per-run: "0.01"',
         "max-per-run: 5",
-        ["weaker: workflow input raised: gate: max-per-run: 0.01 -> 5"],
+        ["weaker: workflow input changed: gate: max-per-run: 0.01 -> 5"],
     ),
     "lower ceiling": (
         "0.01",
         "0.001",
-        ["stronger: workflow input lowered: gate: max-per-run: 0.01 -> 0.001"],
+        ["stronger: workflow input changed: gate: max-per-run: 0.01 -> 0.001"],
     ),
     "input removed": (
         '      max-per-run: "0.01"\n',
@@ -79,7 +87,7 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
                 "changed: workflow input changed: own: gatehouse-ci/gatehouse: agent: "
                 "agents/a.yaml -> agents/b.yaml"
             ),
-            "changed: workflow input added: own: gatehouse-ci/gatehouse: test: - -> make",
+            "stronger: workflow input added: own: gatehouse-ci/gatehouse: test: - -> make",
         ],
     ),
     "pin": (
@@ -113,7 +121,7 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
     "filter": (
         "  pull_request:\n",
         "  pull_request: {paths: [x]}\n",
-        ['changed: trigger added: pull_request: - -> {"paths":["x"]}'],
+        ['weaker: trigger narrowed: pull_request: - -> {"paths":["x"]}'],
     ),
     "condition": ("    with:\n", "    if: false\n    with:\n", ["weaker: condition added: gate: - -> false"]),
     "lenient": (
@@ -216,3 +224,142 @@ def test_a_workflow_that_cannot_be_read_is_said_to_be() -> None:
     """A link, or a file that is too large, may hide anything: it is not compared, which is weaker."""
     [change] = workflows({"w.yml": WORKFLOW}, {"w.yml": None})
     assert (change.effect, change.what) == ("weaker", "workflow file not compared")
+
+
+def gate(**given: str) -> str:
+    """A workflow that calls Gatehouse with these inputs."""
+    inputs = "".join(f'      {key.replace("_", "-")}: "{value}"\n' for key, value in given.items())
+    return f"on: push\njobs:\n  a:\n    uses: o/gatehouse/x@v1\n    with:\n      runner: x\n{inputs}"
+
+
+HELD = metric(exact_match=0.9, latency_p95=2, cost_per_run=0.01) | {"budgets": {"max_iterations": 3}}
+HELD["evals"]["max_usd"] = 2
+INPUTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
+    "below the file": ({}, {"threshold": "exact_match=0.1"}, "weaker"),
+    "above the file": ({}, {"threshold": "exact_match=0.95"}, "stronger"),
+    "as the file": ({}, {"threshold": "exact_match=0.9"}, "changed"),
+    "above the file's ceiling": ({}, {"threshold": "exact_match=0.95,latency_p95=20"}, "weaker"),
+    "a metric more": ({}, {"threshold": "contains=0.1"}, "stronger"),
+    "every case no longer": ({}, {"threshold": "max_iterations=0.5"}, "weaker"),
+    "stricter than the file, removed": ({"threshold": "exact_match=0.95"}, {}, "weaker"),
+    "laxer than the file, removed": ({"threshold": "exact_match=0.1"}, {}, "stronger"),
+    "a metric of its own, removed": ({"threshold": "contains=0.1"}, {}, "weaker"),
+    "another metric": ({"threshold": "exact_match=0.95"}, {"threshold": "latency_p95=1"}, "weaker"),
+    "no number": ({}, {"threshold": "exact_match=${{ vars.LOW }}"}, "changed"),
+    "nan": ({}, {"threshold": "exact_match=nan"}, "changed"),
+    "cost over the file's": ({}, {"max_per_run": "5"}, "weaker"),
+    "cost under the file's": ({}, {"max_per_run": "0.001"}, "stronger"),
+    "cost of nothing": ({"max_per_resolved": "1"}, {}, "weaker"),
+    "cost where none was": ({}, {"max_per_resolved": "1"}, "stronger"),
+    "spending over the file's": ({}, {"max_usd": "50"}, "weaker"),
+    "spending under the file's": ({}, {"max_usd": "0.5"}, "stronger"),
+    "tests": ({"test": "make test"}, {}, "weaker"),
+    "other tests": ({"test": "make test"}, {"test": "true"}, "changed"),
+    "fewer agents": ({"agent": "*.yaml"}, {"agent": "echo.yaml"}, "weaker"),
+    "another agent's": ({"agent": "b.yaml"}, {"agent": "b.yaml", "threshold": "exact_match=0"}, "changed"),
+    "not over the agent": ({}, {"judge": "ollama:j"}, "changed"),
+}
+
+
+@pytest.mark.parametrize("row", INPUTS.values(), ids=INPUTS)
+def test_inputs_count_by_what_holds_with_the_file(
+    tmp_path: Path, row: tuple[dict[str, str], dict[str, str], str]
+) -> None:
+    """An input is weaker or stronger by what the agent is held to with it, and without it by its file."""
+    view = agent_view(tmp_path, merged(AGENT, HELD))
+    both = [View([view], {}, {"w.yml": gate(**side)}) for side in row[:2]]
+    found = [change for change in compare(*both) if change.name != "a: agent" or len(row[1]) == 1]
+    assert [change.effect for change in found] == [row[2]]
+    assert found[0].what.startswith("workflow input ")
+
+
+def test_an_input_is_compared_with_the_file_of_its_own_side(tmp_path: Path) -> None:
+    """A threshold that moves from the workflow into the file, as it is, makes nothing weaker."""
+    before = agent_view(tmp_path / "0", merged(AGENT, metric(exact_match=0.5)))
+    after = agent_view(tmp_path / "1", AGENT)
+    texts = gate(threshold="exact_match=0.9"), gate()
+    views = (View([view], {}, {"w.yml": text}) for view, text in zip((before, after), texts, strict=True))
+    assert told(compare(*views)) == [
+        "changed: workflow input removed: a: threshold: exact_match=0.9",
+        "stronger: threshold raised: exact_match: 0.5 -> 0.9",
+    ]
+
+
+TRIGGERS = {
+    "paths": ("", "{paths: [x]}", "weaker: trigger narrowed"),
+    "paths-ignore": ("", "{paths-ignore: [x]}", "weaker: trigger narrowed"),
+    "more ignored": ("{paths-ignore: [x]}", "{paths-ignore: [x, y]}", "weaker: trigger narrowed"),
+    "branches": ("{branches: [a, b]}", "{branches: a}", "weaker: trigger narrowed"),
+    "types": ("", "{types: [opened]}", "weaker: trigger narrowed"),
+    "more types": (
+        "",
+        "{types: [labeled, opened, reopened, synchronize]}",
+        "stronger: trigger widened",
+    ),
+    "other branches": ("{branches: [a]}", "{branches: [b]}", "changed: trigger changed"),
+    "one more, one less": ("{branches: [a]}", "{paths: [x]}", "changed: trigger changed"),
+    "except": ("{paths: [a]}", "{paths: [a, '!a']}", "changed: trigger changed"),
+    "unknown": ("", "{unknown: x}", "changed: trigger changed"),
+    "text": ("", "x", "changed: trigger changed"),
+}
+
+
+@pytest.mark.parametrize("row", TRIGGERS.values(), ids=TRIGGERS)
+def test_filters_of_a_trigger(row: tuple[str, str, str]) -> None:
+    """A filter that starts the gate less often narrows its trigger, the same taken back widens it."""
+    before, after = (WORKFLOW.replace("pull_request:", f"pull_request: {side}") for side in row[:2])
+    [change] = workflows({"w.yml": before}, {"w.yml": after})
+    [back] = workflows({"w.yml": after}, {"w.yml": before})
+    assert f"{change.effect}: {change.what}" == row[2]
+    assert {change.effect, back.effect} in ({"weaker", "stronger"}, {"changed"})
+
+
+def test_branches_beside_tags_are_more() -> None:
+    """With tags alone no branch starts the gate: to name branches beside them narrows nothing."""
+    before, after = (
+        WORKFLOW.replace("branches: [develop]", text)
+        for text in ("tags: [v]", "tags: [v]\n    branches: [x]")
+    )
+    [change] = workflows({"w.yml": before}, {"w.yml": after})
+    assert change.effect == "changed"
+
+
+MIB = 2**20
+HOSTILE = {
+    "nesting": "[" * MIB,
+    "balanced": "[" * (MIB // 2) + "]" * (MIB // 2),
+    "indents": "".join(" " * i + "a:\n" for i in range(1400)),
+    "flow": "a: [" + "[]," * (MIB // 3) + "]",
+    "mapping": "".join(f"k{i}: 1\n" for i in range(90_000)),
+    "aliases": "a: &a x\nb: [" + "*a," * (MIB // 3) + "]",
+    "anchors": "b: [" + "".join(f"&a{i} x," for i in range(100_000)) + "]",
+    "merges": "a: &a {b: c}\n" + "d: {<<: *a}\n" * (MIB // 12),
+    "one key": "d: {}\n" * (MIB // 6),
+    "tags": "".join(f"%TAG !a{i}! x\n" for i in range(66_000)),
+    "complex keys": "? [a]\n: b\n" * (MIB // 10),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_workflow_takes_no_time(text: str) -> None:
+    """A file of 1 MiB that is made to be slow is refused within a second's work, by how much it holds."""
+    begun = process_time()
+    [change] = workflows({"w.yml": WORKFLOW}, {"w.yml": f"{text}\n# gatehouse"})
+    assert process_time() - begun < 1
+    assert change.what == "workflow file not compared"
+    assert change.after.startswith("it holds more than ")
+
+
+def test_many_steps_and_many_files_take_no_time() -> None:
+    """Thousands of steps that use one action, and a thousand files each of which uses the next."""
+    step = "\n      - uses: o/gatehouse@v1"
+    many = f"on: push\njobs:\n  a:\n    steps:{step * 6000}\n"
+    chain = {
+        f".github/workflows/{i}.yml": f"jobs: {{a: {{uses: ./.github/workflows/{i + 1}.yml}}}}"
+        for i in range(1000)
+    }
+    begun = process_time()
+    assert len(list(workflows({"w.yml": many}, {"w.yml": many.removesuffix(step + "\n")}))) == 1
+    ours = {".github/workflows/1000.yml": WORKFLOW}
+    assert len(list(workflows(chain | ours, {}))) == 1001
+    assert process_time() - begun < 8

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from gatehouse.evals.changes.base import AgentView, View
 
+    Pairs = list[tuple[AgentView | None, AgentView | None]]
+
 KINDS = {
     "evals/rubrics/": "rubric",
     "evals/calibration/": "calibration",
@@ -27,16 +29,18 @@ ORDER = list(Effect)
 
 def compare(base: View, head: View) -> list[Change]:
     """Every change from `base` to `head`, what makes the gate weaker first."""
-    found = [*_agents(base, head), *_files(base.files, head.files)]
-    found += workflows(base.workflows, head.workflows)
+    both = pairs(base, head)
+    found = [*_agents(base, both), *_files(base.files, head.files)]
+    loaded = [(one, other) for one, other in both if one and other and one.agent and other.agent]
+    found += workflows(base.workflows, head.workflows, loaded)
     if not base.agents:  # everything is new: that one line says it
         found = [change for change in found if change.effect is not Effect.STRONGER]
     return sorted(found, key=lambda change: ORDER.index(change.effect))
 
 
-def pairs(base: View, head: View) -> list[tuple[AgentView | None, AgentView | None]]:
+def pairs(base: View, head: View) -> Pairs:
     """Each agent in both: by path and name, else by name, else by path; None where it is in one only."""
-    found: list[tuple[AgentView | None, AgentView | None]] = []
+    found: Pairs = []
     left, right = list(base.agents), list(head.agents)
     for same in (
         lambda a, b: (a.name, a.path) == (b.name, b.path),
@@ -52,11 +56,11 @@ def pairs(base: View, head: View) -> list[tuple[AgentView | None, AgentView | No
     return [*found, *((one, None) for one in left), *((None, one) for one in right)]
 
 
-def _agents(base: View, head: View) -> Iterator[Change]:
+def _agents(base: View, both: Pairs) -> Iterator[Change]:
     if not base.agents:
         yield Change(Effect.CHANGED, "the base has no agent file: there is nothing to compare with yet")
         return
-    for before, after in pairs(base, head):
+    for before, after in both:
         if after is None and before:
             yield Change(Effect.WEAKER, "agent file removed", where=before.path, agent=before.name)
         elif before is None and after:

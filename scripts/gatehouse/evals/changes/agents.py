@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from gatehouse.evals.changes.base import Change, Effect, limit, names, other, show
+from gatehouse.evals.changes.options import OPTIONS, effect_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,10 @@ def _metric(name: str, base: Gate | None, head: Gate | None) -> Iterator[Change]
     yield from _threshold(name, base, head) if same else other("threshold", name, _held(base), _held(head))
     yield from _ranked("floor of metric", name, base.floor, head.floor, ("value", "interval"))
     for option in dict(base.options) | dict(head.options):
-        yield from other("option", f"{name}.{option}", base.options.get(option), head.options.get(option))
+        old, new = base.options.get(option), head.options.get(option)
+        effect = effect_of(OPTIONS.get((target[0], option)) if same else None, old, new)
+        for change in other("option", f"{name}.{option}", old, new):
+            yield replace(change, effect=effect)
 
 
 def _threshold(name: str, base: Gate, head: Gate) -> Iterator[Change]:
@@ -92,7 +96,7 @@ def _evals(base: Agent, head: Agent) -> Iterator[Change]:
     for name, ranks in RANKS.items():
         yield from _ranked("setting", name, getattr(before, name), getattr(after, name), ranks)
     yield from limit("limit", "max_unscored", before.max_unscored, after.max_unscored)
-    yield from other("limit", "evals.max_usd", before.max_usd, after.max_usd)
+    yield from limit("limit", "max_usd", before.max_usd, after.max_usd)
     yield from other("model of embeddings", "evals.embeddings", before.embeddings, after.embeddings)
     yield from other("golden set's path", "evals.dataset", list(before.dataset), list(after.dataset))
 

@@ -114,11 +114,18 @@ def limit(
     if before == after:
         return
     if before is None or after is None:
-        weaker, verb = after is None, "removed" if after is None else "added"
+        verb = "removed" if after is None else "added"
     else:
-        weaker, verb = (after > before) == more_is_weaker, "raised" if after > before else "lowered"
-    effect = Effect.WEAKER if weaker else Effect.STRONGER
+        verb = "raised" if after > before else "lowered"
+    effect = way_of(before, after, more_is_weaker=more_is_weaker)
     yield Change(effect, f"{what} {verb}", name, show(before), show(after))
+
+
+def way_of(before: float | None, after: float | None, *, more_is_weaker: bool = True) -> Effect:
+    """What another limit does to the gate; without one everything passes."""
+    if before is None or after is None:
+        return Effect.WEAKER if after is None else Effect.STRONGER
+    return Effect.WEAKER if (after > before) == more_is_weaker else Effect.STRONGER
 
 
 def other(what: str, name: str, before: Any, after: Any) -> Iterator[Change]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.digest import canonical, sha256
 from gatehouse.evals.changes.base import CaseView, Change, Effect, names
+from gatehouse.evals.dataset import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 APART = {"id", "line", "path", "digest", "has_expected", "critical"}
 """Fields of a case that are no parts to compare one by one."""
-LABELS = {"expected": "reference"}
+LABELS = {"expected": "reference", "expected_tools": "expected tools"}
 NO_MEASURE = {"tags", "metadata"}
 """Parts whose removal takes nothing away that every metric of them would need."""
 
@@ -25,6 +26,8 @@ def view(case: Case) -> CaseView:
     """A case as it is compared."""
     given: dict[str, Any] = {field.name: getattr(case, field.name) for field in fields(case)}
     parts = {name: value for name, value in given.items() if name not in APART}
+    parts |= {f"metadata.{key}": case.metadata.get(key) for key in REFERENCE}
+    parts["metadata"] = {key: value for key, value in case.metadata.items() if key not in REFERENCE}
     kept = {name: value for name, value in parts.items() if value not in (None, [], {})}
     if case.has_expected:  # it may be null, or empty, on purpose
         kept["expected"] = case.expected
@@ -64,7 +67,7 @@ def _kinds(base: CaseView, head: CaseView) -> Iterator[tuple[Effect, str]]:
     """What happened to one case, with a place for how many it happened to."""
     for part in dict(base.parts) | dict(head.parts):
         before, after = base.parts.get(part), head.parts.get(part)
-        label = LABELS.get(part, part.replace("_", " "))
+        label = LABELS.get(part, part)
         if before == after:
             continue
         if after is None and part not in NO_MEASURE:

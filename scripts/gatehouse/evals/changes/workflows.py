@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from gatehouse.agent.source import LOADER, MAX_DEPTH, MAX_NODES
-from gatehouse.evals.changes.base import Change, Effect, limit, names, other, show
-from gatehouse.evals.metrics import known_as, registry
+from gatehouse.evals.changes.base import Change, Effect, names, other, show
+from gatehouse.evals.changes.inputs import inputs
+from gatehouse.evals.changes.options import of_trigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from gatehouse.evals.changes.inputs import Pairs
 
 OURS = re.compile(r"[\w.-]+/gatehouse(?:/|@)|\$/", re.IGNORECASE)
 """What `uses:` says of Gatehouse, or of a copy of it."""
@@ -23,15 +27,19 @@ TEXT: type[Any] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 NAMED = ("if", "continue-on-error", "uses", "with")
 """Keys of a job or a step that are compared one by one."""
 ACCESS = ("permissions", "secrets")
-CEILINGS = ("max-per-run", "max-per-resolved")
-"""Inputs of which more is weaker."""
+MAX_TAGS = 100
 
 
-def workflows(base: Mapping[str, str | None], head: Mapping[str, str | None]) -> Iterator[Change]:
-    """Every change of the workflows and local actions that use Gatehouse, before or after."""
+def workflows(
+    base: Mapping[str, str | None], head: Mapping[str, str | None], agents: Pairs = ()
+) -> Iterator[Change]:
+    """Every change of the workflows and local actions that use Gatehouse, before or after.
+
+    `agents` are those that both commits have: an input says something over theirs.
+    """
     before, after = _Files(base), _Files(head)
     for path in sorted(before.using() | after.using()):
-        for change in _file(path, before, after):
+        for change in _file(path, before, after, agents):
             yield replace(change, where=path)
 
 
@@ -49,12 +57,17 @@ class _Files:
 
     def using(self) -> set[str]:
         """The files that use Gatehouse, themselves or by another; one that cannot be read may do so."""
-        found = {path for path in self.parsed if self.names_it(path)}
-        while True:
-            more = {path for path in self.parsed if self.targets(path) & found} - found
-            if not more:
-                return found
+        users = defaultdict(list)
+        for path in self.parsed:
+            for target in self.targets(path):
+                users[target].append(path)
+        todo = [path for path in self.parsed if self.names_it(path)]
+        found = set(todo)
+        while todo:
+            more = set(users[todo.pop()]) - found
             found |= more
+            todo += more
+        return found
 
     def names_it(self, path: str) -> bool:
         """Whether the file names Gatehouse."""
@@ -82,18 +95,22 @@ def _parse(text: str | None) -> dict[str, Any]:
     """The file as mappings, lists and texts; raises ValueError and YAMLError."""
     if text is None:
         raise ValueError("it is too large, no text, or a symbolic link, which is not followed")
+    too_much = ValueError(f"it holds more than {MAX_NODES} values, or more than {MAX_DEPTH} levels")
+    if text.count("%TAG") > MAX_TAGS:  # libyaml compares each with all others
+        raise ValueError(f"it holds more than {MAX_TAGS} %TAG directives")
     level = 0
-    for event in yaml.parse(text, LOADER):  # libyaml's composer recurses: too deep, and the process dies
+    # libyaml's composer recurses: too deep, and the process dies; and it takes 2 s for a million values.
+    for number, event in enumerate(yaml.parse(text, LOADER)):
         level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if level > MAX_DEPTH:
-            raise ValueError(f"it holds more than {MAX_DEPTH} levels")
+        if number > 3 * MAX_NODES or level > MAX_DEPTH:  # a value's key, its beginning and its end
+            raise too_much
     data = yaml.load(text, TEXT)  # noqa: S506 it makes texts, lists and mappings only
     todo, seen = [(data, 0)], 0
     while todo:  # an alias counts wherever it stands: ten lines of them can stand for a billion values
         value, depth = todo.pop()
         seen += 1
         if seen > MAX_NODES or depth > MAX_DEPTH:
-            raise ValueError(f"it holds more than {MAX_NODES} values, or more than {MAX_DEPTH} levels")
+            raise too_much
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         todo += [(item, depth + 1) for item in inner]
     if not isinstance(data, dict):
@@ -120,7 +137,7 @@ def _steps(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
 
 
-def _file(path: str, base: _Files, head: _Files) -> Iterator[Change]:
+def _file(path: str, base: _Files, head: _Files, agents: Pairs) -> Iterator[Change]:
     if path not in head.parsed:
         yield Change(Effect.WEAKER, "workflow file removed")
         return
@@ -139,7 +156,7 @@ def _file(path: str, base: _Files, head: _Files) -> Iterator[Change]:
     yield from _otherwise("", before, after, ("on", "jobs", "runs", "name", *ACCESS))
     old, new = _jobs(before), _jobs(after)
     for name in old | new:
-        yield from _job(name, old.get(name), new.get(name))
+        yield from _job(name, old.get(name), new.get(name), agents)
 
 
 def _triggers(base: Any, head: Any) -> Iterator[Change]:
@@ -150,8 +167,16 @@ def _triggers(base: Any, head: Any) -> Iterator[Change]:
             yield Change(Effect.WEAKER, "trigger removed", event)
         elif event not in before:
             yield Change(Effect.CHANGED, "trigger added", event)
-        else:
-            yield from other("trigger", event, before[event], after[event])
+        elif before[event] != after[event]:
+            effect = of_trigger(event, before[event], after[event])
+            yield Change(effect, TRIGGER[effect], event, show(before[event]), show(after[event]))
+
+
+TRIGGER = {
+    Effect.WEAKER: "trigger narrowed",
+    Effect.CHANGED: "trigger changed",
+    Effect.STRONGER: "trigger widened",
+}
 
 
 def _events(on: Any) -> dict[str, Any]:
@@ -160,7 +185,9 @@ def _events(on: Any) -> dict[str, Any]:
     return dict.fromkeys(on if isinstance(on, list) else [on] if on else [])
 
 
-def _job(name: str, base: dict[str, Any] | None, head: dict[str, Any] | None) -> Iterator[Change]:
+def _job(
+    name: str, base: dict[str, Any] | None, head: dict[str, Any] | None, agents: Pairs
+) -> Iterator[Change]:
     if base is None or head is None:
         gates = [uses for job in (base, head) if job for uses in _uses({"jobs": {name: job}})]
         ours = any(OURS.match(uses) for uses in gates)
@@ -169,14 +196,16 @@ def _job(name: str, base: dict[str, Any] | None, head: dict[str, Any] | None) ->
         else:
             yield Change(Effect.STRONGER if ours else Effect.CHANGED, "job added", name)
         return
-    yield from _used(name, base, head)
+    yield from _used(name, base, head, agents)
     for key in ACCESS:
         yield from other(f"{key} of a job", name, base.get(key), head.get(key))
     yield from _otherwise(name, base, head, (*NAMED, *ACCESS, "steps", "name"))
-    yield from _all_steps(name, _steps(base), _steps(head))
+    yield from _all_steps(name, _steps(base), _steps(head), agents)
 
 
-def _all_steps(job: str, base: list[dict[str, Any]], head: list[dict[str, Any]]) -> Iterator[Change]:
+def _all_steps(
+    job: str, base: list[dict[str, Any]], head: list[dict[str, Any]], agents: Pairs
+) -> Iterator[Change]:
     """The steps that use Gatehouse one by one, by what they use; the others together."""
     before, after = _by_action(base), _by_action(head)
     for key in before | after:
@@ -186,7 +215,7 @@ def _all_steps(job: str, base: list[dict[str, Any]], head: list[dict[str, Any]])
         elif old is None:
             yield Change(Effect.STRONGER, "step added", name)
         else:
-            yield from _used(name, old, new)
+            yield from _used(name, old, new, agents)
             yield from _otherwise(name, old, new, (*NAMED, "name", "id"))
     rest = [[step for step in steps if not _is_ours(step)] for steps in (base, head)]
     if rest[0] != rest[1]:
@@ -196,11 +225,11 @@ def _all_steps(job: str, base: list[dict[str, Any]], head: list[dict[str, Any]])
 def _by_action(steps: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
     """Our steps by the action, without its version, and how often it was used before."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
+    used = Counter[str]()
     for step in filter(_is_ours, steps):
-        action, number = step["uses"].partition("@")[0], 0
-        while (action, number) in found:
-            number += 1
-        found[action, number] = step
+        action = step["uses"].partition("@")[0]
+        found[action, used[action]] = step
+        used[action] += 1
     return found
 
 
@@ -208,19 +237,14 @@ def _is_ours(step: dict[str, Any]) -> bool:
     return isinstance(step.get("uses"), str) and OURS.match(step["uses"]) is not None
 
 
-def _used(name: str, base: dict[str, Any], head: dict[str, Any]) -> Iterator[Change]:
+def _used(name: str, base: dict[str, Any], head: dict[str, Any], agents: Pairs) -> Iterator[Change]:
     """What a job or a step uses, with which inputs, and when it counts."""
     used = [str(holder.get("uses") or "") for holder in (base, head)]
     if OURS.match(used[0]) and not OURS.match(used[1]):
         yield Change(Effect.WEAKER, "Gatehouse no longer used", name, *map(show, used))
     else:
         yield from other("what is used", name, base.get("uses"), head.get("uses"))
-    before, after = (holder.get("with") or {} for holder in (base, head))
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in before | after:
-            yield from _input(name, key, before.get(key), after.get(key))
-    else:
-        yield from other("inputs", name, before, after)
+    yield from inputs(name, base.get("with") or {}, head.get("with") or {}, agents)
     old, new = base.get("if"), head.get("if")
     if old is None and new is not None:  # a job or step that is skipped counts as passed
         yield Change(Effect.WEAKER, "condition added", name, after=show(new))
@@ -230,53 +254,6 @@ def _used(name: str, base: dict[str, Any], head: dict[str, Any]) -> Iterator[Cha
     if lenient[0] != lenient[1]:
         effect = Effect.STRONGER if lenient[1] == "false" else Effect.WEAKER
         yield Change(effect, "continue-on-error changed", name, *map(show, lenient))
-
-
-def _input(name: str, key: str, before: Any, after: Any) -> Iterator[Change]:
-    """An input; where its values are numbers that only the one way make the gate weaker, which way."""
-    shown = f"{name}: {key}"
-    if before == after:
-        return
-    old, new = _number(before), _number(after)
-    if key in CEILINGS and old is not None and new is not None:  # one added may be over the agent file's own
-        yield from limit("workflow input", shown, old, new)
-        return
-    if key == "threshold" and (effect := _thresholds(before, after)):
-        yield Change(effect, "workflow input changed", shown, show(before), show(after))
-        return
-    yield from other("workflow input", shown, before, after)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _thresholds(before: Any, after: Any) -> Effect | None:
-    """What a change of `name=value,...` does; None where the same metrics are not named in both."""
-    old, new = _held(before), _held(after)
-    if not old or not new or old.keys() != new.keys():
-        return None
-    known, weaker = registry(), False
-    for name, value in old.items():
-        metric = known.get(known_as(name))
-        more = metric is not None and metric.direction == "lower"
-        weaker |= new[name] != value and (new[name] > value) == more
-    return Effect.WEAKER if weaker else Effect.STRONGER if old != new else None
-
-
-def _held(value: Any) -> dict[str, float]:
-    """The thresholds of an input; {} where it holds anything else."""
-    found = {}
-    for part in filter(None, (part.strip() for part in re.split("[,\n]", str(value or "")))):
-        name, _, number = part.partition("=")
-        parsed = _number(number)
-        if parsed is None:
-            return {}
-        found[name.strip()] = parsed
-    return found
 
 
 def _otherwise(
