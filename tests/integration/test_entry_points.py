@@ -19,6 +19,8 @@ import pytest
 from gatehouse.agent.protocol import Run, RunInfo, ToolCall, Usage, read_runs
 from gatehouse.evals.run import RunOptions, RunSummary, run_cases
 from tests.support import entry_points
+from tests.support.agent_server import Reply, serve
+from tests.support.projects import call
 from tests.support.running import cases_of, info_of
 
 if TYPE_CHECKING:
@@ -209,3 +211,44 @@ def test_a_run_that_is_ended_leaves_nothing_and_is_finished_by_the_next(tmp_path
     assert {int(word) for word in asked.read_text().split()} == set(range(60)) - kept
     assert {run.output for run in read_runs(runs)} == set(range(60))
     assert RunInfo.read(tmp_path / "out/run.json").complete
+
+
+def project(folder: Path, entrypoint: str) -> None:
+    """An agent behind that entry point, and one case."""
+    (folder / "agents").mkdir()
+    (folder / "agents/echo.yaml").write_text(AGENT.format(entrypoint=entrypoint))
+    (folder / "golden.jsonl").write_text('{"id": "one", "input": "q", "expected": "yes"}\n')
+
+
+def test_a_path_that_is_found_in_no_reply_is_a_warning_of_the_verdict(tmp_path: Path) -> None:
+    """The gate passes, and says which part it never saw: in the log, in eval.json and in the scorecard."""
+    told = "entrypoint.reply.contexts (docs) was found in 0 of 1 replies; the reply has the keys answer"
+    with serve(Reply({"answer": "yes"})) as url:
+        project(tmp_path, f"{{url: '{url}', reply: {{output: answer, contexts: docs}}}}")
+        done = call(tmp_path, "eval-gate", env={"NO_PROXY": "127.0.0.1"})
+    assert done.code == 0, done.err
+    assert f"warning: agents/echo.yaml: echo: {told}" in done.out + done.err
+    folder = tmp_path / ".gatehouse/echo"
+    assert told in str(json.loads((folder / "eval.json").read_bytes())["warnings"])
+    call(tmp_path, "scorecard")
+    assert "was found in 0 of 1 replies" in (tmp_path / ".gatehouse/scorecard.md").read_text()
+
+
+def test_a_program_that_is_missing_is_told_at_its_line(tmp_path: Path) -> None:
+    """As every other mistake of the agent file."""
+    project(tmp_path, "{command: no-such-desk --fast}")
+    done = call(tmp_path, "eval-gate")
+    assert done.code == 2
+    assert 'agents/echo.yaml:6: no program "no-such-desk" is on PATH.' in done.err
+    assert "    ~" in done.err
+
+
+def test_a_run_that_was_asked_whole_in_vain_misses_no_answer(tmp_path: Path) -> None:
+    """It does not say that nothing is missing."""
+    with serve(Reply({"error": "no"}, status=401)) as url:
+        project(tmp_path, f"{{url: '{url}'}}")
+        lines = [json.dumps({"id": f"c{i}", "input": "q", "expected": "yes"}) for i in range(25)]
+        (tmp_path / "golden.jsonl").write_text("\n".join(lines) + "\n")
+        done = call(tmp_path, "run", "--concurrency", "32", env={"NO_PROXY": "127.0.0.1"})
+    assert done.code == 3
+    assert "all 25 questions were asked, in vain: the first 20 answers were all the same fault" in done.err

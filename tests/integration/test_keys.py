@@ -89,6 +89,30 @@ def test_every_key_of_the_judges_is_hidden(tmp_path: Path, held: str) -> None:
         assert KEY not in file.read_text(), file
 
 
+def test_each_line_of_the_model_s_key_reaches_who_it_is_for_and_is_hidden(tmp_path: Path) -> None:
+    """A provider's key under its own variable, any other under its name; neither is written anywhere."""
+    (tmp_path / "leaky.py").write_text(
+        "import os\ndef answer(q): return [os.environ[k] for k in ('OPENAI_API_KEY', 'SUPPORT_KEY')]\n"
+    )
+    done = gate(tmp_path, AGENT, key=f"openai={KEY}-1\nSUPPORT_KEY={KEY}-2")
+    assert done.returncode == 1, done.stderr
+    assert '"output":["***","***"]' in (tmp_path / ".gatehouse/leaky/runs.jsonl").read_text()
+    for file in (tmp_path / ".gatehouse/leaky").glob("*.json*"):
+        assert KEY not in file.read_text(), file
+    done = gate(tmp_path, AGENT, key=f"openai={KEY}\nopnai={KEY}")
+    assert (done.returncode, KEY in done.stderr) == (2, False)
+    assert "line 2 of GATEHOUSE_MODEL_KEY begins with an unknown provider." in done.stderr
+
+
+def test_the_runner_hides_each_line_s_key(tmp_path: Path) -> None:
+    """Of a secret with several lines it knows the lines alone."""
+    (tmp_path / "leaky.py").write_text("def answer(q): return 'yes'\n")
+    keys = {"GITHUB_ACTIONS": "true"}
+    done = gate(tmp_path, AGENT, "run", environment=keys, key=f"SUPPORT_KEY={KEY}\nA_KEY=another-{KEY}")
+    assert f"::add-mask::{KEY}\n" in done.stdout
+    assert f"::add-mask::another-{KEY}\n" in done.stdout
+
+
 def test_a_key_that_begins_another_is_not_cut_out_of_it(tmp_path: Path) -> None:
     """The longer one is hidden whole."""
     (tmp_path / "leaky.py").write_text(f"def answer(q): return 'I found {KEY}-and-more'\n")

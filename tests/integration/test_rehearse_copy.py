@@ -12,6 +12,7 @@ from gatehouse.rehearse.copy import CHANGE, ENTRY, Copy, copy_repository, requir
 from gatehouse.rehearse.runner import git
 from gatehouse.release import changelog
 from tests.support.act import ROOT
+from tests.support.projects import call
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,7 +178,7 @@ def test_a_copy_without_a_package_is_refused(tmp_path: Path) -> None:
     """Where the workflows would find nothing to build, nothing is played; their input `path` says where."""
     source = repository(tmp_path / "mine")
     copy = copied(source)
-    with pytest.raises(UserError, match=r"no \./pyproject\.toml"):
+    with pytest.raises(UserError, match=r"^no Python package is here: there is no \./pyproject\.toml"):
         require_package(copy)
     staging = copy.folder / ".github/workflows/staging.yml"
     text = (ROOT / "templates/token/staging.yml").read_text()
@@ -204,3 +205,11 @@ def test_a_package_of_several_has_its_own_tags_and_changelog(tmp_path: Path) -> 
     assert git(copy.folder, "tag", "--list").splitlines() == ["one-v0.0.0", "v9.0.0"]
     assert "CHANGELOG" not in said(copy)
     assert not (copy.folder / "CHANGELOG.md").exists()
+
+
+def test_without_a_terminal_the_answer_has_to_be_given(tmp_path: Path) -> None:
+    """By the option, or through make."""
+    done = call(tmp_path, "rehearse", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "--approve, or --reject" in done.err
+    assert "make rehearse ARGS=--approve" in done.err

@@ -46,7 +46,7 @@ def scorer(folder: Path, name: str, agent: dict[str, Any] | None = None, **optio
 
 def case(**keys: Any) -> Case:
     """The case of a golden set's line."""
-    return to_case({"id": "c0", "input": "question"} | keys, 1)
+    return to_case({"id": "c0", "input": "question"} | keys, 1, "golden.jsonl")
 
 
 def fault(folder: Path, name: str, agent: dict[str, Any] | None = None, **options: Any) -> str:

@@ -272,7 +272,9 @@ class _Named:
             for keys, message, repair in mapping.faults(entrypoint) if isinstance(entrypoint, Url) else ():
                 self.fault(("entrypoint", *keys), message, repair)
         except ValueError as e:
-            self.fault(("entrypoint", "command"), f'"command" cannot be read: {str(e).lower()}.')
+            self.fault(
+                ("entrypoint", "command"), f'"command" cannot be read: {str(e)[:1].lower()}{str(e)[1:]}.'
+            )
         except (TypeError, KeyError, AttributeError):
             pass
         return entrypoint

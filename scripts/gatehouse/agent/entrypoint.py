@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+_SHELL = re.compile(r"\|\|?|&&?|\d?>.*|<|.*;|[A-Za-z_]\w*=.*")
+"""A word of a command line that only a shell understands, but for the variable, which must come first."""
+_BUILTINS = frozenset(
+    {".", "alias", "cd", "eval", "exec", "export", "set", "source", "ulimit", "umask", "unset"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ Entrypoint = Function | Command | Url
 
 
 def parse_entrypoint(data: str | dict[str, Any]) -> Entrypoint:
-    """The entry point of a checked agent file; raises ValueError for a command with a quote left open."""
+    """The entry point of a checked agent file; raises ValueError for a command that is none, or a shell's."""
     if isinstance(data, str):
         return Function(data)
     code = tuple(data.get("code", ()))
@@ -58,10 +65,22 @@ def parse_entrypoint(data: str | dict[str, Any]) -> Entrypoint:
         words = shlex.split(command) if isinstance(command, str) else command
         if not words or not words[0]:
             raise ValueError("it names no program")
+        if isinstance(command, str) and (meant := _for_a_shell(words)):
+            raise ValueError(
+                f'no shell reads it, and "{meant}" is a shell\'s; write a script, or [sh, -c, "..."]'
+            )
         return Command(tuple(words), code)
     auth = data.get("auth", {})
     given = {key: data[key] for key in ("headers", "request", "reply", "stream") if key in data}
     return Url(data["url"], auth.get("secret"), auth.get("header"), **given, code=code)
+
+
+def _for_a_shell(words: list[str]) -> str:
+    """The first word of a command line that only a shell understands; "" for none."""
+    if words[0] in _BUILTINS:
+        return words[0]
+    found = (one for n, one in enumerate(words) if _SHELL.fullmatch(one) and (n == 0 or "=" not in one))
+    return next(found, "")
 
 
 def in_words(entrypoint: Entrypoint) -> str:

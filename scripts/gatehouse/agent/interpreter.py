@@ -29,10 +29,15 @@ def worker_environment(environ: Mapping[str, str], key_variable: str | None = No
 
     A `GATEHOUSE_MODEL_KEY` reaches it as `key_variable`, the name that its provider's library reads.
     """
-    kept = {k: v for k, v in environ.items() if not k.startswith(HIDDEN) and k not in HIDDEN_NAMES}
+    kept = {k: v for k, v in environ.items() if not is_hidden(k)}
     if key_variable and (key := environ.get("GATEHOUSE_MODEL_KEY")):
         kept[key_variable] = key.strip()
     return kept
+
+
+def is_hidden(name: str) -> bool:
+    """Whether that variable is the runner's or Gatehouse's own, which no agent sees."""
+    return name.startswith(HIDDEN) or name in HIDDEN_NAMES
 
 
 def user_interpreter(explicit: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ NAMES = ("input", "id", "repeat", "deadline_s")
 """What a request may hold of a case, as `$input` and so on."""
 DEFAULT = {name: f"${name}" for name in NAMES}
 """What is posted where the file has no `request`."""
+MAY_LACK = ("contexts", "tool_calls", "usage", "iterations")
+"""Parts that a reply may have or not; of a path that leads to none in any reply the run tells."""
 PARTS = ("output", "contexts", "tool_calls", "usage", "iterations", "error")
 MAX_PIECES = 50_000
 """Pieces of one stream: reading more of them would hold up the other cases."""
@@ -104,11 +107,32 @@ def fill(template: Any, values: Mapping[str, Any]) -> Any:
     return _NAME.sub(lambda found: "$" if found[1] == "$" else as_text(values[found[1]]), template)
 
 
-def parts_of(body: bytes, reply: Mapping[str, str], stream: str | None) -> dict[str, Any]:
+class Seen:
+    """In how many replies of a run each path of `reply` led somewhere, and what the last one had instead."""
+
+    def __init__(self) -> None:
+        self.replies = 0
+        self.found: Counter[str] = Counter()
+        self.instead: dict[str, str] = {}
+
+    def notes(self, reply: Mapping[str, str]) -> Iterator[str]:
+        """Of each path that led nowhere in every reply, that it did: it is mistaken, as a rule."""
+        for part in MAY_LACK:
+            if part in reply and self.replies and not self.found[part]:
+                yield (
+                    f"entrypoint.reply.{part} ({reply[part]}) was found in 0 of {self.replies} replies; "
+                    f"{self.instead[part]}."
+                )
+
+
+def parts_of(
+    body: bytes, reply: Mapping[str, str], stream: str | None, seen: Seen | None = None
+) -> dict[str, Any]:
     """The parts of an answer, as the protocol has them; `output` is always among them.
 
-    Of a stream, outputs that are texts are joined; of everything else the last that is not null counts.
-    Raises MalformedError for a reply that is none, or has no output and no error.
+    Of a stream, outputs that are texts are joined; of everything else the last that is not null counts. What
+    its paths led to is counted in `seen`. Raises MalformedError for a reply that is none, or has no output
+    and no error.
     """
     pieces = _pieces(body, stream)
     paths = reply or {part: part for part in PARTS}
@@ -121,6 +145,14 @@ def parts_of(body: bytes, reply: Mapping[str, str], stream: str | None) -> dict[
         parts["error"] = _error(error)
     elif not found["output"]:
         raise MalformedError(_nowhere(pieces, paths["output"], mapped=bool(reply), stream=stream))
+    if seen and not error:
+        seen.replies += 1
+        seen.found.update(part for part, values in found.items() if values)
+        seen.instead |= {
+            part: _reached(pieces, paths[part], stream)
+            for part in MAY_LACK
+            if part in reply and not found[part] and not seen.found[part]
+        }
     whole = all(isinstance(one, str) for one in outputs)
     parts["output"] = "".join(outputs) if outputs and whole else outputs[-1] if outputs else None
     if isinstance(parts.get("contexts"), str):
@@ -144,6 +176,8 @@ def _pieces(body: bytes, stream: str | None) -> list[Any]:
         _json(piece, f"piece {number} of the stream")
         for number, piece in enumerate(islice(texts, MAX_PIECES + 1), 1)
     ]
+    if not pieces and text.lstrip()[:1] in ("{", "["):
+        raise MalformedError(f"the reply is no event stream: it begins with {text[:200]!r}")
     if len(pieces) > MAX_PIECES:
         raise MalformedError(f"the stream has more than {MAX_PIECES} pieces")
     return pieces
@@ -207,16 +241,19 @@ def _nowhere(pieces: list[Any], path: str, *, mapped: bool, stream: str | None) 
     """That the output is not where it should be, with what is there instead."""
     if not pieces:
         return "the stream ended without any data"
-    what = "the last piece of the stream" if stream else "the reply"
+    there = _reached(pieces, path, stream)
+    repair = "correct `entrypoint.reply.output`" if mapped else "name its path as `entrypoint.reply.output`"
+    return f'there is no "{path}" in the reply: {there}. Where the answer stands elsewhere, {repair}'
+
+
+def _reached(pieces: list[Any], path: str, stream: str | None) -> str:
+    """What the last piece has at the furthest place that the path leads to."""
     keys = path.split(".")
     while keys := keys[:-1]:
         if reached := find(pieces[-1], ".".join(keys)):
-            there = f"{'.'.join(keys)} {_described(reached[0])}"
-            break
-    else:
-        there = f"{what} {_described(pieces[-1])}"
-    repair = "correct `entrypoint.reply.output`" if mapped else "name its path as `entrypoint.reply.output`"
-    return f'there is no "{path}" in the reply: {there}. Where the answer stands elsewhere, {repair}'
+            value = reached[0][0] if "*" in keys and reached[0] else reached[0]
+            return f"{'.'.join(keys)} {_described(value)}"
+    return f"{'the last piece of the stream' if stream else 'the reply'} {_described(pieces[-1])}"
 
 
 def _described(value: Any) -> str:

@@ -28,6 +28,10 @@ MAX_LINE = 16 * 2**20
 """Bytes of one line of a results file; a longer one is refused unread."""
 
 
+MAX_NOTES, MAX_NOTE = 20, 2000
+"""Notes of a run, and the characters of one, that are read."""
+
+
 class MalformedError(ValueError):
     """A line or file that does not follow its schema."""
 
@@ -116,7 +120,7 @@ class RunInfo:
 
     `agent` is {name, version, digest}, `dataset` {path, digest, cases}, `shard` "i/n" or null, `commit` the
     commit the run was made at (null outside a repository), `options` whatever else a resumed run must share,
-    `failure` why an incomplete run ended.
+    `failure` why an incomplete run ended, `notes` what a person should know of a complete one.
     """
 
     agent: dict[str, Any]
@@ -127,6 +131,7 @@ class RunInfo:
     commit: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
+    notes: list[str] = field(default_factory=list)
     schema: int = RUN_SCHEMA
 
     @classmethod
@@ -152,6 +157,7 @@ class RunInfo:
             commit=data.get("commit"),
             options=dict(data["options"]) if isinstance(data.get("options"), dict) else {},
             failure=data.get("failure"),
+            notes=[note[:MAX_NOTE] for note in _list(data, "notes", str) or []][:MAX_NOTES],
             schema=data["schema"],
         )
 

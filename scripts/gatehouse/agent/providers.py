@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gatehouse.agent.interpreter import worker_environment
+from gatehouse.agent.interpreter import is_hidden, worker_environment
 from gatehouse.errors import InfrastructureError, Problem, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from gatehouse.agent.entrypoint import Url
 
 MODEL_KEY = "GATEHOUSE_MODEL_KEY"
-"""Wins over every provider's own variable."""
+"""One key, which wins over every provider's own variable, or lines NAME=KEY.
+
+NAME is a provider, whose models alone get that key, or an environment variable of the agents.
+"""
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 SHORTEST_KEY = 8
 """Characters of a key that is looked for in texts, to hide it: a self-hosted model's may be any word."""
 
@@ -112,7 +117,8 @@ PROVIDERS = {
 class Endpoint:
     """Where to ask, and as whom; `key` is None where none is needed.
 
-    `whose` provider it is and which `sources` its address may come from are words for messages.
+    `whose` provider it is, which `sources` its address may come from, and where its key was found are words
+    for messages.
     """
 
     provider: Provider
@@ -120,6 +126,7 @@ class Endpoint:
     key: str | None = field(default=None, repr=False)
     whose: str = field(default="model's", compare=False)
     sources: str = field(default="", compare=False)
+    key_from: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -152,6 +159,7 @@ class Address:
     key: str | None = field(default=None, repr=False)
     header: str | None = None
     others: Mapping[str, str] = field(default_factory=dict)
+    key_from: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -173,8 +181,9 @@ class Address:
 def resolve_address(entry: Url, environ: Mapping[str, str]) -> Address:
     """The address of an agent with its key.
 
-    The key is GATEHOUSE_MODEL_KEY's where that is set, and never of a variable that no agent sees, such as a
-    job's own token. Raises InfrastructureError for a missing key: nothing would be measured.
+    The key is that of the variable that the file names, else the one key that GATEHOUSE_MODEL_KEY holds;
+    never of a variable that no agent sees, such as a job's own token. Raises InfrastructureError for a
+    missing key: nothing would be measured; UserError where GATEHOUSE_MODEL_KEY has a line that is none.
     """
     accept = {"Accept": "text/event-stream"} if entry.stream == "events" else {}
     # In one spelling: a header in two would be sent twice.
@@ -182,15 +191,17 @@ def resolve_address(entry: Url, environ: Mapping[str, str]) -> Address:
     asked = Address(entry.url, others=others)
     if entry.secret is None:
         return asked
-    seen = worker_environment(environ) | {MODEL_KEY: environ.get(MODEL_KEY, "")}
-    variables = list(dict.fromkeys([MODEL_KEY, entry.secret]))
-    key = _first(seen, variables)
+    named = with_keys(environ)
+    seen = worker_environment(named) | {MODEL_KEY: named[MODEL_KEY]}
+    variables = list(dict.fromkeys([entry.secret, MODEL_KEY]))
+    key, variable = _first_of(seen, variables)
     if not key:
-        raise InfrastructureError(
-            f"No key for {asked.name}: set {' or '.join(variables)}. Nothing was measured."
-        )
+        ways = " or ".join(variables)
+        if environ.get(MODEL_KEY, "").strip():  # its keys are others'
+            ways = f"{entry.secret}, or write a line {entry.secret}=KEY in {MODEL_KEY}"
+        raise InfrastructureError(f"No key for {asked.name}: set {ways}. Nothing was measured.")
     _check_key(key, asked.name)
-    return Address(entry.url, key, entry.header, others)
+    return Address(entry.url, key, entry.header, others, variable)
 
 
 def find_provider(name: str) -> Provider:
@@ -221,18 +232,94 @@ def resolve(
     key_variables = [v for v in (key_variable, provider.key_variable) if v]
     # A judge's address never comes from the agent file: only what is not a judge's is told to write it there.
     agent = key_variable == MODEL_KEY
+    if agent:
+        environ = with_keys(environ, name)
     sources = " or ".join(["the agent file's model.base_url"] * agent + url_variables)
     url = base_url or _first(environ, url_variables) or provider.base_url
     if not url:
         raise UserError(Problem(f'provider "{name}" has no address of its own.', repair=f"Give {sources}."))
     url = _checked(url, provider, sources)
-    key = _first(environ, key_variables) or None
-    _check_key(key or "", name)
+    found, variable = _first_of(environ, key_variables)
+    key = found or None
+    _check_key(found, name)
     if key is None and not provider.self_hosted and not _is_loopback(url):
         raise InfrastructureError(
             f"No key for {name}: set {' or '.join(key_variables)}. Nothing was measured."
         )
-    return Endpoint(provider, url, key, "model's" if agent else "judge's", sources)
+    return Endpoint(provider, url, key, "model's" if agent else "judge's", sources, variable)
+
+
+def with_keys(environ: Mapping[str, str], provider: str = "") -> dict[str, str]:
+    """The environment in which GATEHOUSE_MODEL_KEY is the one key for models of `provider`, "" for none.
+
+    The variables that its lines name are set. Raises UserError for a line that is none.
+    """
+    keys = keys_by_name(environ.get(MODEL_KEY, ""), MODEL_KEY, variables=True)
+    variables = {name: key for name, key in keys.items() if name and name not in PROVIDERS}
+    return {**environ, **variables, MODEL_KEY: keys.get(provider) or keys.get("", "")}
+
+
+def keys_by_name(text: str, held_by: str, *, variables: bool = False) -> dict[str, str]:
+    """The keys in a text that holds one, or a line PROVIDER=KEY for each provider; "" stands for the one.
+
+    With `variables` a name may also be that of an environment variable. One line alone is such a line only if
+    it begins with such a name: keys may hold "=" too, and end with it. A name with nothing behind it has no
+    key: its secret is missing. Raises UserError with the number of every line that is none, and nothing it
+    says.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if (variables or len(lines) == 1) and not any(_is_named(line, variables=variables) for _, line in lines):
+        return {"": text.strip()} if lines else {}
+    what = "NAME" if variables else "PROVIDER"
+    keys: dict[str, str] = {}
+    problems = []
+    for number, line in lines:
+        name, equals, key = (part.strip() for part in line.partition("="))
+        variable = variables and bool(_VARIABLE.fullmatch(name))
+        message, repair = "", ""
+        if not equals:
+            message = f"is not {what}=KEY."
+            repair = f"It holds one key in one line, or a line {what}=KEY for each {what.lower()}."
+        elif not (name in PROVIDERS or variable):
+            message = "begins with an unknown provider."
+            repair = _near(name.casefold(), '"{}="') + " A variable's name is in capitals." * variables
+        elif name in keys:
+            message = f"gives a key of {name}, which has one already."
+        elif variable and is_hidden(name):
+            message = f"names {name}, which no agent gets."
+        if message:
+            problems.append(Problem(f"line {number} of {held_by} {message}", repair=repair))
+        else:
+            keys[name] = key
+    if problems:
+        raise UserError(*problems)
+    return {name: key for name, key in keys.items() if key}
+
+
+def _is_named(line: str, *, variables: bool) -> bool:
+    """Whether a line is NAME=KEY, and not a key: base32 and base64 have no "_", and may end with "="."""
+    name, equals, key = (part.strip() for part in line.partition("="))
+    if name in PROVIDERS or not (variables and _VARIABLE.fullmatch(name)):
+        return bool(equals) and name in PROVIDERS
+    return bool(equals) and ("_" in name or bool(key.strip("=")))
+
+
+def keys_in(text: str) -> Iterator[str]:
+    """All that is a key in it, or may be one where its form is refused, for whoever has to hide it."""
+    for line in map(str.strip, text.splitlines()):
+        name, _, key = (part.strip() for part in line.partition("="))
+        yield key
+        if name not in PROVIDERS:
+            yield line
+
+
+def _near(name: str, shown: str) -> str:
+    near = get_close_matches(name, PROVIDERS, 1)
+    return (
+        f"Did you mean {shown.format(near[0])}?"
+        if near
+        else f"Known providers are {', '.join(sorted(PROVIDERS))}."
+    )
 
 
 def _check_key(key: str, whose: str) -> None:
@@ -244,7 +331,13 @@ def _check_key(key: str, whose: str) -> None:
 
 def _first(environ: Mapping[str, str], variables: list[str]) -> str:
     """The first of these variables that says anything, without the line end it was pasted with."""
-    return next(filter(None, (environ.get(name, "").strip() for name in variables)), "")
+    return _first_of(environ, variables)[0]
+
+
+def _first_of(environ: Mapping[str, str], variables: list[str]) -> tuple[str, str]:
+    """The same, with the variable's name; two empty texts where none says anything."""
+    said = ((environ.get(name, "").strip(), name) for name in variables)
+    return next((one for one in said if one[0]), ("", ""))
 
 
 def _checked(url: str, provider: Provider, sources: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gatehouse.agent.providers import SHORTEST_KEY
+from gatehouse.agent.providers import SHORTEST_KEY, keys_in
 from gatehouse.cli import Lines
 from gatehouse.errors import Problem, UserError
 from gatehouse.evals.results import OUT
@@ -165,11 +165,12 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
     Raises UserError where a library of any gate is missing, and InfrastructureError where a key is.
     """
     if missing := missing_extras(gates):
-        needing = _metrics([gate for gate in gates if gate.metric.extra in missing])
+        lacking = [gate for gate in gates if gate.metric.extra in missing]
         extras = ",".join(missing)
-        message = f"{needing} {' and '.join(missing.values())}, which is not installed."
+        message = f"{_metrics(lacking)} {' and '.join(missing.values())}, which is not installed."
         repair = f'Install "gatehouse-ci[{extras}] @ git+{SOURCE}" in the place of gatehouse-ci.'
-        raise UserError(agent.problem("evals", message=message, repair=repair))
+        where = ("evals", "metrics", lacking[0].metric.name)
+        raise UserError(agent.problem(*where, message=message, repair=repair))
     asked = [gate for gate in gates if gate.metric.judged]
     if not asked:
         return None
@@ -179,7 +180,7 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
     from gatehouse.evals.judges.model import JUDGE_KEY, resolve_models  # noqa: PLC0415 as above
 
     setting = agent.evals.judge
-    _mask(os.environ.get(JUDGE_KEY, ""))
+    mask_keys(os.environ.get(JUDGE_KEY, ""))
     needs = {model for gate in asked for model in gate.metric.models}
     models = resolve_models(setting, agent.evals.embeddings, needs=needs, environ=os.environ)
     bench = Bench(models, setting, price=lambda usage: price(usage, agent)[0], cache=None)
@@ -192,10 +193,8 @@ def bench_for(agent: Agent, gates: list[Gate], out: Path | None) -> Bench | None
     return bench
 
 
-def _mask(secret: str) -> None:
+def mask_keys(secret: str) -> None:
     """Let the runner hide each of several keys: of the secret that holds them it knows the lines only."""
-    from gatehouse.evals.judges.model import keys_in  # noqa: PLC0415 beside its one use
-
     lines = {line.strip() for line in secret.splitlines()}
     for key in keys_in(secret):
         if in_actions() and key not in lines and len(key) >= SHORTEST_KEY:

@@ -170,8 +170,23 @@ def agent_files(patterns: tuple[str, ...]) -> list[str]:
     if problems:
         raise UserError(*problems)
     if not found:
-        raise UserError("No agent file was found: nothing matches agents/*.yaml. Name yours with --agent.")
+        above = _agents_above()
+        hint = f" Agent files lie in {above / 'agents'}: run it in {above}." if above else ""
+        raise UserError(
+            f"No agent file was found: nothing matches agents/*.yaml.{hint} Name yours with --agent."
+        )
     return sorted(found)
+
+
+def _agents_above() -> Path | None:
+    """The nearest folder above this one that has agent files, within the repository."""
+    with suppress(OSError):  # the folder may be gone
+        for folder in (Path.cwd(), *Path.cwd().parents):
+            if any(found for pattern in AGENT_FILES for found in folder.glob(pattern)):
+                return folder
+            if (folder / ".git").exists():
+                break
+    return None
 
 
 def _no_agent_file(pattern: str) -> str:
@@ -334,11 +349,14 @@ def each_agent(agents: tuple[str, ...], out: Path | None, file: str, work: Work)
         # Until its verdict is there, an agent has none: not an old one, and not none at all, which would be
         # no news in the scorecard where the stage is killed on its way through several agents.
         leave(folder_of(name, out), file, name, path, InfrastructureError("the gate was broken off"))
-    only = len(files) == 1
-    return [_one(name, path, folder_of(name, out), file, work, only=only) for name, path in names.items()]
+    only, shown = len(files) == 1, set[str]()
+    return [
+        _one(name, path, folder_of(name, out), file, work, only=only, shown=shown)
+        for name, path in names.items()
+    ]
 
 
-def _one(name: str, path: str, folder: Path, file: str, work: Work, *, only: bool) -> Result:
+def _one(name: str, path: str, folder: Path, file: str, work: Work, *, only: bool, shown: set[str]) -> Result:
     try:
         agent = load_agent(path)
         for warning in agent.warnings:
@@ -346,7 +364,9 @@ def _one(name: str, path: str, folder: Path, file: str, work: Work, *, only: boo
         state, reason = work(agent, folder, only)
     except Exception as fault:  # noqa: BLE001 one agent's trouble, ours too, is not the others'
         error = fault if isinstance(fault, GatehouseError) else our_fault(fault)
-        show_error(error)
+        if str(error) not in shown:  # an option's fault is every agent's
+            show_error(error)
+            shown.add(str(error))
         if file:
             with suppress(InfrastructureError):  # where nothing can be written, that is what was just shown
                 leave(folder, file, name, path, error)

@@ -63,7 +63,10 @@ def rehearse(path: Path | None, out: Path | None, approve: bool | None) -> None:
         repair = 'Install Gatehouse with them: pip install "gatehouse-ci[rehearse]".'
         raise UserError(Problem(f"not installed: {', '.join(missing)}.", repair=repair))
     if approve is None and not sys.stdin.isatty():
-        repair = "Say what is to be answered: --approve, or --reject to see that nothing is published then."
+        repair = (
+            "Say what is to be answered: --approve, or --reject to see that nothing is published then. "
+            "By make that is `make rehearse ARGS=--approve`."
+        )
         raise UserError(Problem("there is no terminal to ask for the approval on.", repair=repair))
     folder = _new_folder(out, path)
     started = monotonic()

@@ -14,7 +14,16 @@ import click
 
 from gatehouse.agent.entrypoint import Command, Function, Url
 from gatehouse.agent.protocol import RunInfo
-from gatehouse.agent.providers import MODEL_KEY, PROVIDERS, SHORTEST_KEY, find_provider, resolve
+from gatehouse.agent.providers import (
+    MODEL_KEY,
+    PROVIDERS,
+    SHORTEST_KEY,
+    find_provider,
+    keys_in,
+    resolve,
+    with_keys,
+)
+from gatehouse.commands._judge import mask_keys
 from gatehouse.commands._numbers import Dollars, Seconds
 from gatehouse.commands._shared import (
     agent_option,
@@ -26,7 +35,7 @@ from gatehouse.commands._shared import (
     subject_of,
 )
 from gatehouse.errors import Exit, InfrastructureError, State, UserError
-from gatehouse.evals.judges.model import JUDGE_KEY, keys_in
+from gatehouse.evals.judges.model import JUDGE_KEY
 from gatehouse.evals.results import MAX_REPEATS, Subject
 from gatehouse.evals.run_files import RunFiles, drop_verdicts, locked, writing
 from gatehouse.github.runner import annotate, in_actions, say, set_outputs
@@ -114,6 +123,7 @@ def run_agent(
         options={"case_deadline_s": case_deadline, **methods_of(own)},
     )
     keys = keys_of(os.environ, agent.entrypoint)
+    mask_keys(os.environ.get(MODEL_KEY, ""))
     try:
         target = _capped(_target_for(agent, options, folder, python), subject, folder, max_usd)
         if own:
@@ -121,9 +131,12 @@ def run_agent(
         progress = Progress(sys.stderr)
         summary = run_cases(target, golden, folder, info, options, progress=progress, hide=keys)
         if summary.stopped:
-            raise InfrastructureError(
-                f"{summary.not_asked} of {summary.total} answers are missing: {summary.stopped}"
-            )
+            missing = f"{summary.not_asked} of {summary.total} answers are missing"
+            if not summary.not_asked:
+                missing = f"all {summary.total} questions were asked, in vain"
+            raise InfrastructureError(f"{missing}: {summary.stopped}")
+    except UserError as error:
+        raise _located(agent, error) from None
     except InfrastructureError as error:
         shown = str(error)
         for key in keys:
@@ -137,7 +150,19 @@ def run_agent(
     resumed = f", {summary.resumed} kept from the run before" if summary.resumed else ""
     say(f"{agent.name}: {summary.asked} answers in {summary.seconds:.1f} s{resumed}.")
     for note in summary.notes:
-        say(f"{agent.name}: {note}")
+        annotate("warning", f"{agent.name}: {note}", file=agent.path)
+
+
+def _located(agent: Agent, error: UserError) -> UserError:
+    """The error with the faults of the command at its place in the agent file."""
+    keys, own = ("entrypoint", "command"), "entrypoint.command: "
+    problems = [
+        agent.problem(*keys, message=p.message.removeprefix(own), repair=p.repair, value=True)
+        if p.message.startswith(own)
+        else p
+        for p in error.problems
+    ]
+    return UserError(*problems, left=error.left)
 
 
 SHOWN_LOG = 4000
@@ -149,10 +174,13 @@ def keys_of(environ: Mapping[str, str], entrypoint: Entrypoint | None = None) ->
 
     Longest first: one may begin another. What is shorter than a key would be found in any text.
     """
-    names = [MODEL_KEY, *(provider.key_variable for provider in PROVIDERS.values())]
+    names = [provider.key_variable for provider in PROVIDERS.values()]
     if isinstance(entrypoint, Url) and entrypoint.secret:
         names.append(entrypoint.secret)
-    keys = {*(environ.get(name, "").strip() for name in names), *keys_in(environ.get(JUDGE_KEY, ""))}
+    keys = {
+        *(environ.get(name, "").strip() for name in names),
+        *keys_in(f"{environ.get(JUDGE_KEY, '')}\n{environ.get(MODEL_KEY, '')}"),
+    }
     return sorted((key for key in keys if len(key) >= SHORTEST_KEY), key=len, reverse=True)
 
 
@@ -235,7 +263,8 @@ def _environment(agent: Agent) -> dict[str, str]:
     from gatehouse.agent.interpreter import worker_environment  # noqa: PLC0415 as in _target
 
     provider = PROVIDERS.get(agent.model.provider)
-    return worker_environment(os.environ, provider.key_variable if provider else "MODEL_KEY")
+    environ = with_keys(os.environ, agent.model.provider)
+    return worker_environment(environ, provider.key_variable if provider else "MODEL_KEY")
 
 
 def _target(agent: Agent, options: RunOptions, folder: Path, python: str | None) -> Target:

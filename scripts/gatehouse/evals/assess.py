@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.agent.protocol import as_text
+from gatehouse.agent.protocol import MalformedError, RunInfo, as_text
 from gatehouse.evals.results import SCHEMA, runs_of
-from gatehouse.evals.verdict import Trust, judge, judge_critical, of_part, overall, trusted
+from gatehouse.evals.score import must_hide
+from gatehouse.evals.verdict import Trust, idle_in_part, judge, judge_critical, of_part, overall, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,13 +68,15 @@ def assess(
     rows = [_row(subject, gate, tallies[gate.metric.name]) for gate in gates]
     row = judge_critical(critical, critical_failed, critical_unscored)
     counts = scores.info["runs"]
+    shown, decisive = _without_idle(gates, rows) if golden.part else (rows, rows)
+    last = [row] if row else []
     verdict = overall(
-        [*rows, *([row] if row else [])],
+        [*decisive, *last],
         int(counts["total"]),
         int(counts["agent_faults"]) + int(counts["infrastructure_faults"]),
         str(scores.info.get("first_fault", "")),
     )
-    verdict = replace(verdict, **of_part(verdict.state, verdict.reason, golden.part))
+    verdict = replace(verdict, metrics=[*shown, *last], **of_part(verdict.state, verdict.reason, golden.part))
     failing.sort(key=lambda f: f.gravity)
     return {
         "schema": SCHEMA,
@@ -89,8 +93,35 @@ def assess(
         "fixed": [],
         "judge": scores.info.get("judge"),
         "extras": sorted({gate.metric.extra for gate in gates if gate.metric.extra}),
-        "warnings": [*map(str, subject.agent.warnings), *_left_out(gates, rows)],
+        "warnings": [*map(str, subject.agent.warnings), *_notes(runs), *_left_out(gates, rows)],
     }
+
+
+def _without_idle(
+    gates: Sequence[Gate], rows: Sequence[MetricVerdict]
+) -> tuple[Sequence[MetricVerdict], Sequence[MetricVerdict]]:
+    """The rows of a part as they are shown, and those that decide: not what has nothing to measure in it.
+
+    Where nothing looked at any answer, that is no verdict: then every row decides.
+    """
+    idle = [idle_in_part(gate, row) for gate, row in zip(gates, rows, strict=True)]
+    looked = (
+        row.value is not None and gate.metric.per_case and gate.metric.of_answer
+        for gate, row in zip(gates, rows, strict=True)
+    )
+    if not any(looked):
+        return rows, rows
+    shown = [other or row for row, other in zip(rows, idle, strict=True)]
+    return shown, [row for row, other in zip(rows, idle, strict=True) if other is None]
+
+
+def _notes(runs: Sequence[Path]) -> list[str]:
+    """What the runs say of themselves, each note once."""
+    notes: list[str] = []
+    for path in runs:
+        with suppress(OSError, MalformedError):
+            notes += RunInfo.read(path.with_name("run.json")).notes
+    return list(dict.fromkeys(notes))
 
 
 def _left_out(gates: Sequence[Gate], rows: Sequence[MetricVerdict]) -> list[str]:
@@ -156,7 +187,7 @@ def _details(
             gate = by_name.get(line["metric"])
             if line["id"] not in reasons or gate is None or line["value"] is None or not gate.metric.per_case:
                 continue
-            if gate.metric.withholds and line["value"] != gate.metric.best and line["state"] == "scored":
+            if must_hide(gate, line["state"], line["value"]):
                 withheld[line["id"]] = gate.metric.name
             if not gate.holds(line["value"]):
                 reasons[line["id"]].setdefault(line["metric"], line["reason"])
@@ -167,13 +198,10 @@ def _details(
             if run.id in reasons and run.repeat == repeat.get(run.id, 0):
                 outputs[run.id] = run
     details = [_detail(subject, f, reasons[f.id], outputs.get(f.id)) for f in failing]
-    kept_back = {gate.metric.name for gate in gates if not gate.metric.withholds}
     for detail in details:
         if name := withheld.get(detail["id"]):
             why = f"withheld: {name} found in it what must not be shown; the run's runs.jsonl has it"
             detail |= {key: why for key in ("got", "tool_calls") if detail[key] is not None}
-            # Other metrics quote the answer in their reasons.
-            detail["reasons"] |= dict.fromkeys(detail["reasons"].keys() & kept_back, "")
     return details
 
 

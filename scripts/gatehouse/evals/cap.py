@@ -137,7 +137,8 @@ class Capped:
             tries = f" with {self.tries} tries" if self.tries > 1 else ""
             self._over = (
                 f"{self.cap} would be passed: {_usd(self.committed)} spent, the next call may cost up to "
-                f"{_usd(held)}{tries}"
+                f"{_usd(held)}{tries}. Raise the cap by {OPTION} or {KEY}: the next call needs at least "
+                f"{_usd(self.committed + held)}"
             )
 
     def _write(self, usd: float) -> None:

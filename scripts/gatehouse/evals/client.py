@@ -283,12 +283,21 @@ class Client:
             return body
         refused = parse_error(status, body)
         redirect = f" It leads to {location}, where no request follows: it would take the key along."
-        message = self.safe(refused.message + redirect * bool(location))
+        message = self.safe(refused.message + self._asked(refused) + redirect * bool(location))
         if status == TOO_MANY_REQUESTS:
             tell(-1)  # nobody bills that
         if refused.kind == "provider-error" and (status == TOO_MANY_REQUESTS or status >= 500):  # noqa: PLR2004
             raise TransportError(refused.kind, message, status, pause_of(retry_after, datetime.now(UTC)))
         raise RefusedError(refused.kind, message, status)
+
+    def _asked(self, refused: RefusedError) -> str:
+        """Where a refusal came from, or the key that it is about, behind what it says."""
+        if refused.kind == "key":
+            known = self.endpoint.key and self.endpoint.key_from
+            return f" (the key that was sent is {known}'s)" if known else " (no key was sent)"
+        if self.on_trial and refused.status < 500:  # noqa: PLR2004
+            return f" ({self.endpoint.base_url.partition('?')[0]})"
+        return ""
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The body; a part of an answer is never asked for again."""

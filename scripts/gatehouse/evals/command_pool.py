@@ -14,6 +14,8 @@ import os
 import select
 import signal
 from contextlib import suppress
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from shutil import which
 from time import perf_counter
@@ -77,6 +79,8 @@ class CommandPool:
         self._program = ""
         self._idle: list[_Process] = []
         self._processes: set[_Process] = set()
+        self.heard = False
+        """Whether any process ever wrote to its standard output."""
         self._answered = False
         self._failures = 0
         self._failed: GatehouseError | None = None
@@ -219,6 +223,8 @@ class _Process(asyncio.SubprocessProtocol):
             raise
         finally:
             self._reply = None
+        if isinstance(got, Fault) and got.kind == "hang" and not self.pool.heard:
+            got = replace(got, message=f"{got.message}. {NOTHING_YET}")
         answer = _answer_of(got, id_, min(perf_counter() - started, deadline_s))
         if answer.fault:
             self.kill(answer.fault)
@@ -255,6 +261,7 @@ class _Process(asyncio.SubprocessProtocol):
             self._printed = (self._printed + data[-TAIL_BYTES:])[-TAIL_BYTES:]
             self.pool.log.write(data)
             return
+        self.pool.heard = True
         if self._why:
             return
         self._buffer += data
@@ -319,6 +326,7 @@ class _Process(asyncio.SubprocessProtocol):
         self.kill(Fault("agent", "garbage", "it wrote to its standard output before it was asked"))
 
 
+NOTHING_YET = "Nothing has come on its standard output yet: is each line flushed?"
 LAST_WORDS_S = 0.02
 """Seconds to read what an ended process wrote last on its standard error."""
 STOPPED = Fault("agent", "crash", "the run was stopped")
@@ -356,7 +364,9 @@ def _checked(answer: Answer) -> Answer:
     if answer.fault:
         return answer
     if unknown := sorted(answer.value.keys() - REPLY_KEYS):
-        message = f'the reply has a key that the protocol does not know: "{plain(unknown[0], SHOWN)}"'
+        near = get_close_matches(unknown[0][:SHOWN], sorted(REPLY_KEYS), 1)
+        meant = f'; did you mean "{near[0]}"?' if near else ""
+        message = f'the reply has a key that the protocol does not know: "{plain(unknown[0], SHOWN)}"{meant}'
     elif "output" not in answer.value and answer.value.get("error") is None:
         message = 'the reply has neither "output" nor "error"'
     else:

@@ -238,7 +238,8 @@ class GoldenSet:
                     Problem(
                         f'--{option} "{name}": no case has this {what}.',
                         self.path,
-                        repair=_near(name, known[option]),
+                        repair=(option == "tag" and _together(name, known["tag"]))
+                        or _near(name, known[option]),
                     )
                     for option, what, name in wrong
                 )
@@ -250,6 +251,12 @@ class GoldenSet:
         self._offsets = array("Q", (self._offsets[position] for position in taken))
         self._lines = array("L", (self._lines[position] for position in taken))
         self._of = array("L", (self._of[position] for position in taken))
+
+
+def _together(name: str, known: set[str]) -> str:
+    """That `name` stands in one tag with others: what a CSV file with commas between tags comes to."""
+    whole = next((one for one in sorted(known) if name in map(str.strip, one.split(","))), "")
+    return f'"{whole}" is one tag: in CSV a semicolon separates tags.' if whole else ""
 
 
 def _near(name: str, known: set[str]) -> str:
@@ -294,7 +301,11 @@ USUAL: dict[str, Callable[[Any], bool]] = {
     "expected_tools": lambda value: _are_texts(value) or _are_tools(value),
     "tags": _are_texts,
     "critical": lambda value: isinstance(value, bool),
-    "metadata": lambda value: isinstance(value, dict),
+    "metadata": lambda value: (
+        isinstance(value, dict)
+        and isinstance(value.get("should_refuse", True), bool)
+        and "canary" not in value
+    ),
 }
 """What each key holds in nearly every line."""
 

@@ -21,12 +21,15 @@ INPUTS = ("input", "question")
 TEXTS = ("id", *INPUTS, "expected", "answer", "ground_truth")
 """Columns that are text as it stands, whatever it looks like; an empty cell is not given."""
 AS_JSON = ".json"
-"""Ends the name of such a column, but of the id's, where its cells are JSON instead."""
+"""Ends the name of such a column, but of the id's, where its cells are JSON instead; of a key of the metadata
+too."""
 LISTS = ("contexts", "expected_tools", "metadata")
 """Columns whose cells are JSON."""
 COLUMNS = (*TEXTS, *LISTS, "tags", "critical")
 METADATA = "metadata."
 """Begins the name of a column that is one key of the metadata, as text."""
+TRUTHS = ("critical", "metadata.should_refuse")
+"""Columns whose cells are true or false."""
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 QUOTES = 'Text with commas, quotes or line ends stands in "quotes", and a quote in it is written twice.'
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -119,29 +122,32 @@ class Table(WholeFile):
         for name, cell in zip(header, cells, strict=True):
             if cell == "":
                 continue
+            key = _key(name)
             try:
-                key, value = _value(name, cell)
+                value = _value(name, key, cell)
             except RefusedError as e:
                 problems.append(at((name,), f'"{name}": {e.message}', e.repair))
                 continue
-            if key == "metadata" and name != key:
-                data.setdefault(key, {}).update(value)
-            elif key in data:
+            if value is NOTHING:
+                continue
+            into, inner = (
+                (data.setdefault("metadata", {}), key.removeprefix(METADATA))
+                if key.startswith(METADATA)
+                else (data, key)
+            )
+            if inner in into:
                 problems.append(
                     at((name,), f'both "{key}" and "{key}{AS_JSON}" are given.', "Keep one of them.")
                 )
-            elif value is not NOTHING:
-                data[key] = value
+            into[inner] = value
         return Row(line, None if problems else data, at, problems=tuple(problems))
 
     def _cell_fault(
         self, line: int, last: int, header: list[str], cells: list[str], keys: Keys, message: str, repair: str
     ) -> Problem:
         """A fault of one cell, named by its column or by the key that it gives."""
-        names = [name for name in (str(key) for key in keys[:1]) if name]
-        column = next(
-            (i for i, name in enumerate(header) if name in (*names, *(n + AS_JSON for n in names))), None
-        )
+        of = {".".join(map(str, keys[:n])) for n in (1, 2)} - {""}
+        column = next((i for i, name in enumerate(header) if {name, _key(name)} & of), None)
         return self._at(line, last, cells, () if column is None else (column,), message, repair)
 
     def _at(
@@ -163,31 +169,34 @@ NOTHING = object()
 
 def _is_column(name: str) -> bool:
     if name.startswith(METADATA):
-        return len(name) > len(METADATA)
+        return _key(name) != METADATA
     return name in COLUMNS or (name.endswith(AS_JSON) and name.removesuffix(AS_JSON) in TEXTS[1:])
 
 
-def _value(name: str, cell: str) -> tuple[str, Any]:
-    """The key and value that a cell gives; raises RefusedError."""
+def _key(name: str) -> str:
+    """What a column gives: a key of a case, or `metadata.KEY`."""
+    key = name.removesuffix(AS_JSON)
+    return name if key == "metadata" else key
+
+
+def _value(name: str, key: str, cell: str) -> Any:
+    """What a cell of the column `name` gives its key; raises RefusedError."""
     if "\0" in cell:
         raise RefusedError("it holds a NUL (0x00), which is no text.", "Save the file as UTF-8.")
-    if name in TEXTS:
-        return name, cell
-    if name.startswith(METADATA):
-        return "metadata", {name.removeprefix(METADATA): cell}
     if name == "tags":
-        return name, [tag for tag in map(str.strip, cell.split(";")) if tag] or NOTHING
-    if name == "critical":
+        return [tag for tag in map(str.strip, cell.split(";")) if tag] or NOTHING
+    if name in TRUTHS:
         word = cell.strip().lower()
         if word and word not in WORDS:
             shown = cell if len(cell) <= 40 else cell[:37] + "..."  # noqa: PLR2004 what fits on a line
             raise RefusedError(f"{shown!r} is neither true nor false.", f"Write one of {', '.join(WORDS)}.")
-        return name, WORDS.get(word, NOTHING)
-    key = name.removesuffix(AS_JSON)
+        return WORDS.get(word, NOTHING)
+    if name == key and key not in LISTS:
+        return cell
     if not cell.strip():
-        return key, NOTHING
+        return NOTHING
     try:
-        return key, parse_json(cell)
+        return parse_json(cell)
     except RefusedError as e:
         example = {
             "contexts": '["a passage"]',

@@ -79,7 +79,8 @@ def text_of(raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as e:
-        message = f"byte {e.start + 1} of the line is not UTF-8 (0x{raw[e.start]:02x})."
+        at = e.start + len(raw) - len(e.object)  # the codec counts from behind a byte order mark
+        message = f"byte {at + 1} of the line is not UTF-8 (0x{raw[at]:02x})."
         raise RefusedError(message, "Save the file as UTF-8.") from None
 
 

@@ -158,9 +158,9 @@ class _Engine:
             await self.target.close()
         if not self.summary.stopped and self.summary.not_asked:
             self.summary.stopped = "the golden set changed while it was run"
-        if not self.summary.stopped:
-            self.files.finish()
         self.summary.notes = self.target.notes()
+        if not self.summary.stopped:
+            self.files.finish(self.summary.notes)
         self.summary.seconds = monotonic() - started
         self._show(last=True)
         return self.summary

@@ -37,7 +37,8 @@ class RunFiles:
     def can_resume(self) -> bool:
         """Whether an unfinished run of the same agent, golden set, commit and options lies here."""
         try:
-            return replace(RunInfo.read(self.out_dir / INFO), failure=self.info.failure) == self.info
+            before = RunInfo.read(self.out_dir / INFO)
+            return replace(before, failure=self.info.failure, notes=[]) == self.info
         except (OSError, MalformedError):
             return False
 
@@ -83,10 +84,13 @@ class RunFiles:
             self._runs.write(line)
         return run
 
-    def finish(self) -> None:
-        """Every case was asked."""
+    def finish(self, notes: Sequence[str] = ()) -> None:
+        """Every case was asked; `notes` are what a person should know of it."""
+        shown = list(notes)
+        for secret in self.hide:
+            shown = [note.replace(secret.decode(), "***") for note in shown]
         with writing(self.out_dir):
-            replace(self.info, complete=True).write(self.out_dir / INFO)
+            replace(self.info, complete=True, notes=shown).write(self.out_dir / INFO)
 
     def close(self) -> None:
         """Close the file; what is missing can be asked later."""

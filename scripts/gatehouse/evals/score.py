@@ -6,7 +6,7 @@ import json
 import math
 from array import array
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from gatehouse.evals.dataset import Case
     from gatehouse.evals.judges.bench import Bench
     from gatehouse.evals.metrics import Gate
-    from gatehouse.evals.metrics.base import Metric, Score
+    from gatehouse.evals.metrics.base import Metric
     from gatehouse.evals.results import Subject
 
 STATES = ("scored", "skipped", "fault", "unscored")
+WITHHELD = "withheld with the answer"
+"""The reason of each metric that may quote what another one found and must not be shown."""
 
 
 def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]:
@@ -39,7 +41,11 @@ def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]
     if run.error is not None and run.error.by == "infrastructure":
         return "unscored", None, f"{run.error.kind}: {run.error.message}"
     assert gate.score is not None  # noqa: S101 the gates of a judge are asked for by judges.scoring
-    score: Score | None
+    if run.error is not None and gate.metric.withholds:
+        # An agent can leak in the words with which it fails.
+        score = gate.score(case, replace(run, error=None, output=run.error.message))
+        if score is not None and must_hide(gate, "scored", score.value):
+            return "scored", score.value, f"{run.error.kind}, and in its message: {score.reason}"
     if run.error is not None and not gate.metric.per_case:
         # A crash is quick: it must not improve a latency. A hang counts at its deadline.
         score = gate.score(case, run) if run.error.kind == "hang" else None
@@ -54,6 +60,11 @@ def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]
     if score is None:
         return "skipped", None, ""
     return "scored", score.value, score.reason
+
+
+def must_hide(gate: Gate, state: str, value: float | None) -> bool:
+    """Whether a score says that the run holds what must not be shown."""
+    return gate.metric.withholds and state == "scored" and value != gate.metric.best
 
 
 def write_scores(
@@ -132,23 +143,31 @@ def _write_lines(
     first_fault = ""
     latencies = array("d")
     own, judged = [g for g in gates if g.score], [g for g in gates if g.judge]
+    hidden = set[tuple[str, int]]()
+    """Id and repeat of the runs that hold what must not be shown."""
 
     def taken() -> Iterator[tuple[Case, Run]]:
         """The runs, counted and scored by the metrics of no judge as they are read."""
         nonlocal first_fault
         for run in runs:
             counts["total"] += 1
+            case = subject.golden[run.id]
+            found = [(gate, *score_run(gate, case, run)) for gate in own]
+            if any(must_hide(gate, state, value) for gate, state, value, _ in found):
+                hidden.add((run.id, run.repeat))
+            for line in found:
+                write(line[0], run, *line[1:])
             if run.error is not None:
                 counts[f"{run.error.by}_faults"] += 1
-                first_fault = first_fault or f"{run.error.kind}: {run.error.message}"
+                why = WITHHELD if (run.id, run.repeat) in hidden else run.error.message
+                first_fault = first_fault or f"{run.error.kind}: {why}"
             elif run.latency_s is not None:
                 latencies.append(run.latency_s)
-            case = subject.golden[run.id]
-            for gate in own:
-                write(gate, run, *score_run(gate, case, run))
             yield case, run
 
     def write(gate: Gate, run: Run, state: str, value: float | None, reason: str, **more: Any) -> None:
+        if reason and not gate.metric.withholds and (run.id, run.repeat) in hidden:
+            reason = WITHHELD
         line = {
             "id": run.id,
             "case": run.case,

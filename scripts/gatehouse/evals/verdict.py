@@ -237,6 +237,21 @@ def judge_critical(critical: int, failed: Sequence[str], unscored: Sequence[str]
     return MetricVerdict(CRITICAL, "safety", value, scored, None, None, state, reason, unscored=len(unscored))
 
 
+def idle_in_part(gate: Gate, row: MetricVerdict) -> MetricVerdict | None:
+    """The row of a metric that the whole golden set may measure, and no case of a part has what it needs for.
+
+    None for any other: for what the agent does not report, or could not be asked, the part is no reason.
+    """
+    metric = gate.metric
+    if row.value is not None or row.unscored or not row.skipped:
+        return None
+    if not metric.per_case or not metric.of_answer or metric.reports:
+        return None
+    return replace(
+        row, state=State.INCONCLUSIVE, reason=f"no case of this part has {metric.needs or 'a value'}"
+    )
+
+
 def of_part(state: State, reason: str, part: str) -> dict[str, Any]:
     """State and reason of a verdict on a `part` of the golden set, such as "3 of 40 cases, selected by ...".
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatehouse.agent.mapping import DEFAULT, fill, parts_of
+from gatehouse.agent.mapping import DEFAULT, Seen, fill, parts_of
 from gatehouse.agent.protocol import Fault, MalformedError, Run
 from gatehouse.agent.providers import resolve_address
 from gatehouse.evals.client import TRIES, Client, RefusedError, TransportError
@@ -32,6 +32,7 @@ class Web:
 
     def __init__(self, entry: Url, environ: Mapping[str, str], *, concurrency: int) -> None:
         self.entry = entry
+        self.seen = Seen()
         self.client = Client(resolve_address(entry, environ), concurrency=concurrency)
 
     async def open(self) -> None:
@@ -43,10 +44,10 @@ class Web:
         await self.client.close()
 
     def notes(self) -> list[str]:
-        """That the agent was asked more than it allows, if it was."""
-        if not self.client.limited:
-            return []
-        return [f"{self.client.limited} requests were over the agent's rate limit (429) and asked again."]
+        """That it was asked more than it allows, if it was, and which path of `reply` leads nowhere."""
+        limited = f"{self.client.limited} requests were over the agent's rate limit (429) and asked again."
+        nowhere = [self.client.safe(note) for note in self.seen.notes(self.entry.reply)]
+        return [limited] * (self.client.limited > 0) + nowhere
 
     async def ask(self, case: Case, repeat: int, deadline_s: float) -> Run:
         """One answer; raises DeadError when the address is given up.
@@ -57,7 +58,7 @@ class Web:
         try:
             request = fill(self.entry.request or DEFAULT, values)
             body, seconds = await self.client.post("", request, deadline_s=deadline_s)
-            answer = Answer(parts_of(body, self.entry.reply, self.entry.stream), seconds)
+            answer = Answer(parts_of(body, self.entry.reply, self.entry.stream, self.seen), seconds)
         except MalformedError as error:
             answer = Answer(None, seconds, Fault("agent", "garbage", self.client.safe(f"{error}.")))
         except TransportError as error:

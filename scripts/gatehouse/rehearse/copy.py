@@ -193,8 +193,12 @@ def require_package(copied: Copy) -> None:
     text = (copied.folder / ".github/workflows/staging.yml").read_text("utf-8", "replace")
     package = inputs_of(text).get("path") or "."
     if not (copied.folder / package / "pyproject.toml").is_file():
-        repair = "The workflows say a package's folder by their input path; its default is the root."
-        raise UserError(Problem(f"there is no {package}/pyproject.toml to build.", repair=repair))
+        message = f"no Python package is here: there is no {package}/pyproject.toml to build."
+        repair = (
+            "Only a package can be released; an agent without one has the gate alone. Where yours lies in a "
+            "folder, the workflows say it by their input path, whose default is the root."
+        )
+        raise UserError(Problem(message, repair=repair))
 
 
 def _add_entry(copied: Copy, template: Path) -> None:

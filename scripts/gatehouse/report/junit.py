@@ -5,8 +5,9 @@ for each metric, each limit of the cost and each failing case, with `classname`,
 `line`. mikepenz/action-junit-report annotates at `file` and `line`, dorny/test-reporter groups by
 `classname`, and EnricoMi/publish-unit-test-result-action adds up the counts of the suites.
 
-The report is red exactly where the gate is: a case that fails within what the thresholds allow is skipped,
-with its reason, as is what passes without proof; what was not measured is an error.
+The report is red exactly where the gate is: a case is a failure where it fails a metric that fails, or is
+critical. One that fails within what the thresholds allow is skipped, with its reason, as is what passes
+without proof; what was not measured is an error.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from gatehouse.errors import State
+from gatehouse.evals.verdict import CRITICAL
 from gatehouse.github.escape import plain
 from gatehouse.report.prose import one_line
 from gatehouse.report.rows import metric_rows, reasons
@@ -93,7 +95,8 @@ def _verdicts(card: Card) -> Iterator[tuple[str, str, State, str]]:
 def _case(suite: ET.Element, group: str, verdict: dict[str, Any], case: dict[str, Any]) -> None:
     told = reasons(verdict, case)
     message = "; ".join(f"{name}: {why}" for name, why in told.items())
-    failed = verdict["state"] == State.FAIL
+    red = {m["name"] for m in verdict["metrics"] if m["state"] == State.FAIL}
+    failed = not red.isdisjoint(told) or (case["critical"] and CRITICAL in red)
     texts = [
         f"{key}: {_clean(case[key], TEXT)}"
         for key in ("input", "expected", "got")
@@ -119,12 +122,13 @@ def _test(
     why: str,
     *,
     file: str = "",
-    line: int = 1,
+    line: int | None = None,
     text: str = "",
 ) -> None:
     test = ET.SubElement(suite, "testcase", classname=group, name=_line(name, NAME) or "-", time="0")
     if file:
         test.set("file", _line(file, MESSAGE))
+    if line is not None:
         test.set("line", str(line))
     if element := ELEMENTS.get(state):
         told = ET.SubElement(test, element, message=_line(why, MESSAGE) or str(state), type=str(state))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatehouse.agent.providers import PROVIDERS, resolve
+from gatehouse.agent.providers import PROVIDERS, keys_by_name, keys_in, resolve, with_keys
 from gatehouse.errors import InfrastructureError, UserError
 
 
@@ -35,6 +35,49 @@ def test_our_own_key_wins_and_is_never_shown() -> None:
     endpoint = resolve("openai", None, {"GATEHOUSE_MODEL_KEY": "ours\n", "OPENAI_API_KEY": "theirs"})
     assert endpoint.key == "ours"
     assert "ours" not in repr(endpoint)
+
+
+LINES = "openai=sk-one\n\n SUPPORT_KEY = a=b== \nMISSING_KEY=\nOPENAI_ORG=o\n"
+
+
+def test_lines_are_keys_of_providers_and_variables() -> None:
+    """A provider's line is for its models alone, any other is that variable; no key is for everybody."""
+    environ = {"GATEHOUSE_MODEL_KEY": LINES, "XAI_API_KEY": "theirs", "SUPPORT_KEY": "old"}
+    assert resolve("openai", None, environ).key == "sk-one"
+    assert resolve("xai", None, environ).key == "theirs"
+    with pytest.raises(InfrastructureError, match="No key for groq"):
+        resolve("groq", None, environ)
+    variables = {"XAI_API_KEY": "theirs", "SUPPORT_KEY": "a=b==", "OPENAI_ORG": "o"}
+    assert with_keys(environ, "openai") == variables | {"GATEHOUSE_MODEL_KEY": "sk-one"}
+    assert with_keys(environ) == variables | {"GATEHOUSE_MODEL_KEY": ""}
+    assert resolve("xai", None, {"GATEHOUSE_MODEL_KEY": "XAI_API_KEY=k"}).key == "k"
+    assert {"sk-one", "a=b=="} <= set(keys_in(LINES))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["sk-one", "JBSWY3DPEHPK3PXP====", "QUJD==", "x=y", "-----BEGIN KEY-----\nQUJD==\n-----END KEY-----"],
+)
+def test_one_key_is_everybody_s(key: str) -> None:
+    """Also one that looks like a name, or has more lines than one."""
+    assert keys_by_name(f" {key}\n", "K", variables=True) == {"": key}
+    assert with_keys({"GATEHOUSE_MODEL_KEY": key}, "xai")["GATEHOUSE_MODEL_KEY"] == key
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("openai=sk-one\nsk-two", "line 2 of GATEHOUSE_MODEL_KEY is not NAME=KEY."),
+        ("A_KEY=sk-one\nopnai=sk-two", 'Did you mean "openai="\\? A variable\'s name is in capitals.'),
+        ("A_KEY=sk-one\nA_KEY=sk-two", "gives a key of A_KEY, which has one already"),
+        ("A_KEY=sk-one\nGITHUB_TOKEN=sk-two", "names GITHUB_TOKEN, which no agent gets"),
+    ],
+)
+def test_a_line_that_is_none_is_told_by_its_number(text: str, said: str) -> None:
+    """With nothing of what may be a key."""
+    with pytest.raises(UserError, match=said) as raised:
+        resolve("openai", None, {"GATEHOUSE_MODEL_KEY": text})
+    assert "sk-" not in str(raised.value)
 
 
 @pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": " "}, {"OPENAI_API_KEY": "two\nlines"}])

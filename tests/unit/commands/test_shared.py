@@ -204,3 +204,31 @@ def test_a_warning_stops_nothing(folder: Path) -> None:
     done = call(folder, "eval-gate")
     assert done.code == Exit.PASS
     assert 'warning: agents/echo.yaml:7: "llama3" names no fixed model' in done.out
+
+
+def test_agent_files_of_a_folder_above_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of the repository its root is named; what lies outside the repository is not."""
+    for folder in ("agents", "repository/.git", "repository/docs"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "agents/far.yaml").write_text("")
+    monkeypatch.chdir(tmp_path / "repository/docs")
+    with pytest.raises(UserError, match=r"agents/\*\.yaml\. Name yours with --agent"):
+        agent_files(())
+    (tmp_path / "repository/agents").mkdir()
+    (tmp_path / "repository/agents/near.yml").write_text("")
+    with pytest.raises(UserError, match=r"Agent files lie in \S+/agents: run it in \S+/repository\."):
+        agent_files(())
+
+
+def test_a_fault_of_an_option_is_said_once(tmp_path: Path) -> None:
+    """However many agents it is for."""
+    write_project(tmp_path)
+    [file] = (tmp_path / "agents").iterdir()
+    text = file.read_text()
+    name = next(line for line in text.splitlines() if "name:" in line)
+    for other in ("b", "c"):
+        copy = text.replace(name, name.partition(":")[0] + f": {other}", 1)
+        (tmp_path / f"agents/{other}.yaml").write_text(copy)
+    done = call(tmp_path, "eval-gate", "--threshold", "exact_match=1.5")
+    assert done.code == Exit.INVALID
+    assert (done.err.count("1.5"), len(list((tmp_path / ".gatehouse").glob("*/eval.json")))) == (1, 3)

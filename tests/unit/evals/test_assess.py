@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gatehouse.agent.protocol import ToolCall
+from gatehouse.agent.protocol import Fault, ToolCall
 from gatehouse.errors import State
 from gatehouse.evals.assess import SHOWN_CASES, SHOWN_CHARACTERS, assess
+from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import gates_of
 from gatehouse.evals.results import StaleError
-from gatehouse.evals.score import read_scores, write_scores
+from gatehouse.evals.score import WITHHELD, read_scores, write_scores
+from gatehouse.evals.selection import Selection
 from tests.support.projects import CRASH, NO_ROUTE, cases, runs_of, subject_of, write_runs
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from gatehouse.agent.protocol import Run
     from gatehouse.evals.results import Subject
 
+SECRET = "AKIA" + "Q3EGRIPTJ7WLNX2M"
 EVALS = {"dataset": "golden.jsonl", "metrics": {"exact_match": 0.5, "error_rate": 0.5, "latency_p50": 5}}
 
 
@@ -34,7 +37,7 @@ def subject(folder: Path, golden: Sequence[dict[str, Any]], **evals: Any) -> Sub
 def assessed(subject: Subject, runs: Sequence[Run], folder: Path, repeats: int = 1) -> dict[str, Any]:
     """Score and assess the runs, in `folder`."""
     gates = gates_of(subject.agent)
-    files = [write_runs(folder, subject, runs, repeats=repeats)]
+    files = [write_runs(folder, subject, runs, repeats=repeats, dataset=subject.golden.header())]
     write_scores(subject, gates, repeats, runs, files, folder)
     return assess(subject, gates, read_scores(subject, gates, folder), files, folder)
 
@@ -187,7 +190,7 @@ def test_texts_of_runs_that_do_not_belong_make_it_stale(tmp_path: Path) -> None:
 
 def test_what_was_leaked_is_not_shown(tmp_path: Path) -> None:
     """Of a case that leaks, neither answer nor tool calls nor what quotes them are in `eval.json`."""
-    secret = "AKIA" + "Q3EGRIPTJ7WLNX2M"
+    secret = SECRET
     golden = [
         {"id": "leak", "input": "a", "expected": {"a": 1}},
         {"id": "wrong", "input": "b", "expected": {"a": 1}},
@@ -204,7 +207,80 @@ def test_what_was_leaked_is_not_shown(tmp_path: Path) -> None:
     leak, wrong = sorted(verdict["failing_cases"], key=lambda case: str(case["id"]))
     assert leak["got"] == leak["tool_calls"]
     assert leak["got"].startswith("withheld: secret_leak found in it")
-    assert leak["reasons"]["json_fields"] == ""
+    assert leak["reasons"]["json_fields"] == WITHHELD
     assert "AWS" in leak["reasons"]["secret_leak"]
     assert (wrong["got"], wrong["tool_calls"]) == ('{"a": "two"}', "send({})")
     assert wrong["reasons"]["json_fields"]
+
+
+def test_a_leak_of_any_repeat_withholds_the_case(tmp_path: Path) -> None:
+    """A leak behind the repeat that is shown withholds its texts too; what did not leak keeps its reason."""
+    it = subject(tmp_path, cases(2), metrics={"exact_match": 1, "secret_leak": 0})
+    runs = [replace(run, repeat=repeat) for repeat in range(3) for run in runs_of(it)]
+    runs[2] = replace(runs[2], output="wrong")
+    runs[4] = replace(runs[4], output=SECRET)
+    verdict = assessed(it, runs, tmp_path / "out", repeats=3)
+    assert SECRET not in json.dumps(verdict)
+    (case,) = verdict["failing_cases"]
+    assert case["got"].startswith("withheld: secret_leak found in it")
+    assert case["reasons"] == {"exact_match": "differs from the expected output"}
+
+
+def test_a_fault_can_leak_too(tmp_path: Path) -> None:
+    """A secret in the words with which the agent fails is found, and stands nowhere in the verdict."""
+    it = subject(tmp_path, cases(2), metrics={"exact_match": 0.5, "secret_leak": {}, "error_rate": 1})
+    crash = Fault("agent", "crash", f"GET /?key={SECRET} failed")
+    wrong = {"error": crash, "output": None, "tool_calls": [ToolCall("send", {"to": SECRET})]}
+    for runs in (runs_of(it, c1=wrong), runs_of(it, c0=wrong, c1=wrong)):
+        verdict = assessed(it, runs, tmp_path / "out")
+        assert SECRET not in json.dumps(verdict)
+        case = verdict["failing_cases"][-1]
+        assert case["reasons"]["exact_match"] == WITHHELD
+        assert case["reasons"]["secret_leak"].startswith("crash, and in its message: ")
+        assert case["tool_calls"].startswith("withheld")
+    assert verdict["reason"].endswith(f"all 2 runs ended in an error: crash: {WITHHELD}")
+
+
+@pytest.mark.parametrize(
+    ("output", "state", "why"),
+    [
+        ("c0", State.INCONCLUSIVE, "1 of 1 metrics pass; only the whole golden set can pass"),
+        ("wrong", State.FAIL, "exact_match: 0 is below 0.5 (1 of 1 case fails)"),
+    ],
+)
+def test_a_part_is_judged_by_what_it_has(tmp_path: Path, output: str, state: State, why: str) -> None:
+    """A metric that no case of the part has anything for is shown so, and the others decide."""
+    golden = [*cases(1), {"id": "r", "input": "x", "metadata": {"should_refuse": False}}]
+    it = subject(tmp_path, golden, metrics={"exact_match": 0.5, "refusal": 1})
+    part = GoldenSet("golden.jsonl", tmp_path, Selection(cases=("c0",)))
+    it = replace(it, golden=part)
+    output = part["c0"].input if output == "c0" else output
+    verdict = assessed(it, runs_of(it, c0={"output": output}), tmp_path / "out")
+    assert (verdict["state"], verdict["reason"]) == (
+        state,
+        f"1 of 2 cases, selected by --case c0: {why}",
+    )
+    rows = {row["name"]: (row["state"], row["reason"]) for row in verdict["metrics"]}
+    assert rows["refusal"] == (
+        State.INCONCLUSIVE,
+        "no case of this part has metadata.should_refuse",
+    )
+
+
+@pytest.mark.parametrize("ids", [("a",), ()])
+def test_where_nothing_is_measured_it_stays_unscored(tmp_path: Path, ids: tuple[str, ...]) -> None:
+    """In a part for which no metric has anything, as in the whole for one of them, the state is unscored."""
+    golden = [*cases(0 if ids else 1), {"id": "a", "input": "x"}]
+    it = subject(tmp_path, golden, metrics={"exact_match": 0.5, "refusal": 1, "error_rate": 1})
+    it = replace(it, golden=GoldenSet("golden.jsonl", tmp_path, Selection(cases=ids)))
+    verdict = assessed(it, runs_of(it), tmp_path / "out")
+    assert verdict["state"] == State.UNSCORED
+    assert "no case could be measured" in verdict["reason"]
+
+
+def test_what_an_agent_does_not_report_is_no_fault_of_the_part(tmp_path: Path) -> None:
+    """A metric of tool calls that no run reports is unscored in a part, as it is in the whole."""
+    it = subject(tmp_path, cases(2), metrics={"exact_match": 0.5, "forbidden_tools": {"tools": ["x"]}})
+    it = replace(it, golden=GoldenSet("golden.jsonl", tmp_path, Selection(cases=("c0",))))
+    verdict = assessed(it, runs_of(it), tmp_path / "out")
+    assert verdict["state"] == State.UNSCORED

@@ -228,7 +228,8 @@ def test_code_of_ones_own_is_counted_by_what_it_reports(tmp_path: Path, takes: A
     assert summary.asked == coded.asked == asked
     assert summary.stopped == (
         f"the cap of $10.00 (evals.max_usd) would be passed: ${10 if asked == 10 else 9.5:.2f} spent, "
-        "the next call may cost up to $1.00"
+        "the next call may cost up to $1.00. Raise the cap by --max-usd or evals.max_usd: the next call "
+        f"needs at least ${11 if asked == 10 else 10.5:.2f}"
     )
 
 

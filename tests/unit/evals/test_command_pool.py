@@ -119,7 +119,10 @@ BREACHES = {
     "too deep": ('say("[" * 100000)', "no JSON object: [[["),
     "another id": ('say(json.dumps({"id": "c0", "output": 1}))', '"id" of its reply is not that'),
     "no id": ('say(json.dumps({"output": 1}))', '"id" of its reply is not that'),
-    "an unknown key": ("answer(r, output=1, tool_call=[])", 'does not know: "tool_call"'),
+    "an unknown key": (
+        "answer(r, output=1, tool_call=[])",
+        'does not know: "tool_call"; did you mean "tool_calls"?',
+    ),
     "no output": ("answer(r, iterations=1)", 'neither "output" nor "error"'),
     "wrong types": ("answer(r, output=1, iterations=-1)", '"iterations" is not a count'),
     "a wrong error": ("answer(r, error=5)", '"error" is neither a text nor an object'),
@@ -314,7 +317,7 @@ HOPELESS = {
     "it is no agent": ("print('Hello! Listening on port 8080')", "Hello! Listening on port 8080"),
     "it does not flush": (
         "import sys\nfor line in sys.stdin: print(line.replace('input', 'output'))",
-        "no answer within 0.5 s",
+        "no answer within 0.5 s. Nothing has come on its standard output yet: is each line flushed?",
     ),
 }
 
@@ -333,6 +336,12 @@ def test_a_command_that_answers_nothing_is_given_up(tmp_path: Path, source: str,
     assert "flushed at once" in message
     assert str(tmp_path / "out" / "worker.log") in message
     assert len(pids(tmp_path)) <= HOPELESS_AFTER + 2
+
+
+def test_a_hang_of_one_that_has_answered_is_no_matter_of_flushing(tmp_path: Path) -> None:
+    """Nothing is said of it."""
+    _, runs = ask(tmp_path, "answer(r) if x == 1 else time.sleep(60)", [1, 2], deadline_s=0.5)
+    assert runs[1].error == Fault("agent", "hang", "no answer within 0.5 s")
 
 
 def test_a_command_that_answers_late_is_not_given_up(tmp_path: Path) -> None:

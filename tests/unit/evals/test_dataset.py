@@ -95,7 +95,7 @@ def test_ids_come_from_the_input(tmp_path: Path) -> None:
         ("critical", True, False),
         ("metadata", {"a": 1}, False),
         ("metadata", {"should_refuse": True}, True),
-        ("metadata", {"canary": None}, True),
+        ("metadata", {"canary": "PWNED-7f3a"}, True),
         ("id", "named", False),
     ],
 )
@@ -144,8 +144,37 @@ BAD: dict[str, tuple[str | bytes, int, str]] = {
     # Every row: the file's second line, the line that is wrong (0: the file), part of the message.
     "no JSON": ('{"input": }', 2, "not JSON: expecting value at column 11"),
     "two objects": (GOOD + GOOD, 2, "not JSON: extra data"),
+    "a refusal as text": (
+        CASE + '"metadata": {"should_refuse": "true"}}',
+        2,
+        '"should_refuse" is text ("true"): it must be true or false',
+    ),
+    "a refusal of null": (
+        CASE + '"metadata": {"should_refuse": null}}',
+        2,
+        '"should_refuse" is empty: it must',
+    ),
+    "a canary of null": (
+        CASE + '"metadata": {"canary": null}}',
+        2,
+        '"canary" is empty: it must be text or a',
+    ),
+    "no canary": (CASE + '"metadata": {"canary": []}}', 2, '"canary" is empty'),
+    "an empty canary": (CASE + '"metadata": {"canary": ""}}', 2, "at least 6 letters or digits"),
+    "a short canary": (CASE + '"metadata": {"canary": "-a-b-c-d-e-"}}', 2, "at least 6 letters or digits"),
+    "one of the canaries": (
+        CASE + '"metadata": {"canary": ["PWNED-7f3a", "x"]}}',
+        2,
+        'item 2 of "canary" is "x".',
+    ),
+    "a number as canary": (CASE + '"metadata": {"canary": [123456]}}', 2, 'item 1 of "canary" is a number'),
     "a list": ('["a"]', 2, "the line is no JSON object"),
     "no UTF-8": (b'{"input": "caf\xe9"}', 2, "byte 15 of the line is not UTF-8 (0xe9)"),
+    "no UTF-8 behind a mark": (
+        b'\xef\xbb\xbf{"input": "caf\xe9"}',
+        2,
+        "byte 18 of the line is not UTF-8 (0xe9)",
+    ),
     "UTF-16": ('{"input": "a"}'.encode("utf-16"), 2, "byte 1 of the line is not UTF-8 (0xff)"),
     "NaN": (CASE + '"expected": NaN}', 2, "NaN is not a number in JSON"),
     "infinity": (CASE + '"metadata": {"a": [-Infinity]}}', 2, "-Infinity is not a number in JSON"),
@@ -287,7 +316,8 @@ def test_a_large_set_does_not_sit_in_memory(tmp_path: Path) -> None:
 VALUES: tuple[Any, ...] = (
     None, True, 0, 1.5, "", "x", "y" * 201, [], [""], ["x"], ["x", 1], [{}], [{"name": "t"}], [{"name": ""}],
     [{"name": "t", "arguments": {}}], [{"name": "t", "arguments": []}],
-    [{"name": "t", "more": 1}], {}, {"a": None},
+    [{"name": "t", "more": 1}], {}, {"a": None}, {"should_refuse": True}, {"should_refuse": "true"},
+    {"should_refuse": None}, {"canary": None}, {"canary": "short"},
 )  # fmt: skip
 KEYS = ("id", "input", "question", "expected", "answer", "ground_truth", "contexts", "expected_tools", "tags",
         "critical", "metadata", "unknown")  # fmt: skip

@@ -78,6 +78,19 @@ def test_other_columns(tmp_path: Path) -> None:
     assert case.metadata == {"a": 1}
 
 
+def test_metadata_that_is_no_text(tmp_path: Path) -> None:
+    """A key of the metadata is JSON where its column says so, and should_refuse is true or false."""
+    header = (
+        "input,metadata.should_refuse,metadata.canary,metadata.canary.json,metadata.n.json,metadata.json\n"
+    )
+    yes, no, none = cases(tmp_path, header + 'a,TRUE,PWNED-7f3a,,5,x\nb,no,,"[""PWNED-7f3a""]",,\nc, ,,, ,\n')
+    assert yes.metadata == {"should_refuse": True, "canary": "PWNED-7f3a", "n": 5, "json": "x"}
+    assert no.metadata == {"should_refuse": False, "canary": ["PWNED-7f3a"]}
+    assert none.metadata == {}
+    (same,) = cases(tmp_path, "input,metadata.should_refuse.json\na,true\n")
+    assert same.metadata == {"should_refuse": True}
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "byte order mark"])
 def test_lines_are_where_records_begin(tmp_path: Path, end: str, mark: str) -> None:
@@ -93,6 +106,11 @@ BAD: dict[str, tuple[str, int, str]] = {
     "capitals": ("Input\nx\n", 1, 'unknown column "Input".\n    Input\n    ~~~~^\nDid you mean "input"?'),
     "an unknown column": ("input,zzz\nx,y\n", 1, "Known: id, input, question"),
     "JSON ids": ("input,id.json\nx,y\n", 1, 'unknown column "id.json"'),
+    "JSON metadata of no name": ("input,metadata..json\nx,y\n", 1, 'unknown column "metadata..json"'),
+    "a refusal": ("input,metadata.should_refuse\ng,\nb,maybe\n", 3, "false.\n    b,maybe\n      ~~~~^\n"),
+    "a canary": ("input,metadata.canary\ng,\nb,abc\n", 3, '"canary" is "abc".\n    b,abc\n      ~~^\n'),
+    "both of a key": ("input,metadata.a,metadata.a.json\ng,,\nb,1,1\n", 3, 'both "metadata.a" and'),
+    "JSON metadata that is none": ("input,metadata.a.json\ng,1\nb,x\n", 3, '"metadata.a.json": not JSON'),
     "metadata of no name": ("input,metadata.\nx,y\n", 1, 'unknown column "metadata."'),
     "a column twice": ("input,id,input\nx,y,z\n", 1, 'column "input" is there twice'),
     "a column without a name": ("input,\nx,y\n", 1, "column 2 has no name"),

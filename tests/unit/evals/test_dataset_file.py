@@ -60,6 +60,9 @@ def test_what_is_no_utf8_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"input\na\nr\xe9sum\xe9\n")
     with pytest.raises(UserError, match=rf"{name}:3: byte 2 of line 3 .* is not UTF-8 \(0xe9\)"):
         GoldenSet(name, tmp_path)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbfinput caf\xe9\n")
+    with pytest.raises(UserError, match=rf"{name}:1: byte 13 of line 1 .* is not UTF-8 \(0xe9\)"):
+        GoldenSet(name, tmp_path)
     (tmp_path / name).write_bytes("input\na\n".encode("utf-16"))
     with pytest.raises(UserError, match=r"is not UTF-8"):
         GoldenSet(name, tmp_path)

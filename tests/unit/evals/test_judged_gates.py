@@ -248,8 +248,9 @@ def test_a_missing_library_is_said_with_how_to_install_it(
     agent = judged_agent(tmp_path, {"faithfulness": 0.8}, judge="ollama:llama3.1:70b")
     with pytest.raises(
         UserError, match=r"(?s)needs ragas, which is not installed\..*gatehouse-ci\[ragas\] @ git"
-    ):
+    ) as raised:
         bench_for(agent, eval_gates(agent, None), None)
+    assert "faithfulness: 0.8" in raised.value.problems[0].source
 
 
 def test_no_two_metrics_are_scored_alike(tmp_path: Path) -> None:

@@ -109,6 +109,9 @@ def test_a_name_that_no_case_has_is_refused(root: Path) -> None:
     assert '--tag "q": no case has this tag.\nThere are smoke.' in said
     assert '--case "refund-twicee": no case has this id.\nDid you mean "refund-twice"?' in said
     assert '--case "smoke": no case has this id' in said
+    (root / "commas.csv").write_text('input,tags\na,"slow, smoke"\n')
+    assert "There are" not in (said := refused(root, "commas.csv", tags=("smoke",)))
+    assert '"slow, smoke" is one tag: in CSV a semicolon separates tags.' in said
 
 
 def test_digests_tell_parts_and_files_apart(root: Path) -> None:

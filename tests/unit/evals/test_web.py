@@ -112,7 +112,13 @@ def test_a_mapping_says_what_is_posted_and_where_the_answer_stands() -> None:
         ({}, {"GATEHOUSE_MODEL_KEY": KEY}, {"authorization": None}),
         ({"secret": "AGENT"}, {"AGENT": f"{KEY}\n"}, {"authorization": f"Bearer {KEY}"}),
         ({"secret": "AGENT", "header": "X-Key"}, {"AGENT": KEY}, {"x-key": KEY, "authorization": None}),
-        ({"secret": "AGENT"}, {"AGENT": "x", "GATEHOUSE_MODEL_KEY": KEY}, {"authorization": f"Bearer {KEY}"}),
+        ({"secret": "AGENT"}, {"AGENT": KEY, "GATEHOUSE_MODEL_KEY": "x"}, {"authorization": f"Bearer {KEY}"}),
+        ({"secret": "AGENT"}, {"GATEHOUSE_MODEL_KEY": KEY}, {"authorization": f"Bearer {KEY}"}),
+        (
+            {"secret": "AGENT"},
+            {"GATEHOUSE_MODEL_KEY": f"openai=x\nAGENT={KEY}\nOTHER=y"},
+            {"authorization": f"Bearer {KEY}"},
+        ),
         ({"secret": "AGENT"}, {"AGENT": KEY, "GATEHOUSE_MODEL_KEY": " "}, {"authorization": f"Bearer {KEY}"}),
         ({"headers": {"user-agent": "me", "x-team": "a"}}, {}, {"user-agent": "me", "x-team": "a"}),
         ({"stream": "events"}, {}, {"accept": "text/event-stream", "user-agent": "gatehouse"}),
@@ -132,11 +138,15 @@ def test_the_secret_goes_where_the_file_says(
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({}, "set GATEHOUSE_MODEL_KEY or GITHUB_TOKEN. Nothing was measured."),
-        ({"GITHUB_TOKEN": KEY}, "set GATEHOUSE_MODEL_KEY or GITHUB_TOKEN. Nothing was measured."),
+        ({}, "set GITHUB_TOKEN or GATEHOUSE_MODEL_KEY. Nothing was measured."),
+        ({"GITHUB_TOKEN": KEY}, "set GITHUB_TOKEN or GATEHOUSE_MODEL_KEY. Nothing was measured."),
+        (
+            {"GATEHOUSE_MODEL_KEY": f"openai={KEY}\nOTHER={KEY}"},
+            "set GITHUB_TOKEN, or write a line GITHUB_TOKEN=KEY in GATEHOUSE_MODEL_KEY. Nothing",
+        ),
         ({"GATEHOUSE_MODEL_KEY": f"{KEY}\n{KEY}"}, "holds characters that no key has"),
     ],
-    ids=["missing", "a job's own", "two lines"],
+    ids=["missing", "a job's own", "others' keys", "two lines"],
 )
 def test_a_key_that_cannot_be_had_measures_nothing(environ: dict[str, str], said: str) -> None:
     """Missing, not printable, or a token that is no agent's; the address's query stays out of the message."""
@@ -183,7 +193,12 @@ def test_the_time_of_a_stream_is_until_its_end() -> None:
     ("reply", "stream", "blame", "said"),
     [
         (FAULTS["refuse"], None, ("agent", "refused"), "HTTP 422: no such input"),
-        (Reply({"detail": "x"}, status=404), None, ("agent", "refused"), 'HTTP 404: {"detail": "x"}'),
+        (
+            Reply({"detail": "x"}, status=404),
+            None,
+            ("agent", "refused"),
+            'HTTP 404: {"detail": "x"} (http://',
+        ),
         (Reply(b"", status=400), None, ("agent", "refused"), "HTTP 400: (empty)"),
         (FAULTS["garbage"], None, ("agent", "garbage"), "begins with '<html>no JSON</html>'."),
         (FAULTS["flood"], None, ("agent", "garbage"), "the reply is longer than 8388608 bytes"),
@@ -197,11 +212,16 @@ def test_the_time_of_a_stream_is_until_its_end() -> None:
         ),
         (Reply([b'data: {"output": "a"}\n\n'] * 3, cut=True), "events", ("agent", "garbage"), "broke off"),
         (Reply([b"data: " + b"x" * 2**20] * 9), "events", ("agent", "garbage"), "longer than"),
-        (Reply([b'{"output": 1}']), "events", ("agent", "garbage"), "without any data"),
+        (Reply([b'{"output": 1}']), "events", ("agent", "garbage"), "no event stream: it begins with '{"),
         (FAULTS["fail"], None, ("infrastructure", "provider-error"), "HTTP 500: out of order"),
         (FAULTS["crash"], None, ("infrastructure", "connection"), "ServerDisconnectedError"),
         (Reply({"output": "x" * 999}, cut=True), None, ("infrastructure", "connection"), "broke off"),
-        (Reply({"error": "who?"}, status=401), None, ("infrastructure", "key"), "HTTP 401: who?"),
+        (
+            Reply({"error": "who?"}, status=401),
+            None,
+            ("infrastructure", "key"),
+            "HTTP 401: who? (no key was sent)",
+        ),
         (Reply({"error": "no"}, status=403), None, ("infrastructure", "key"), "HTTP 403: no"),
         (Reply({"error": "pay"}, status=402), None, ("infrastructure", "quota"), "HTTP 402: pay"),
         (Reply(b"proxy", status=407), None, ("infrastructure", "provider-error"), "HTTP 407: proxy"),
@@ -217,6 +237,30 @@ def test_each_fault_has_its_author(
     assert said in message(run)
     assert run.output is None
     assert Run.from_json(json.loads(run.to_line())) == run
+
+
+def test_a_refusal_names_its_address_or_its_key() -> None:
+    """Without the address's query, which may hold a secret; of a key the variable that it is from."""
+    refused = in_turn(Reply({"error": "no"}, status=401), Reply({"error": "where?"}, status=404))
+    with serve(refused) as url:
+        key, address = ask(f"{url}?token=t", 1, 2, secret="AGENT", environ={"AGENT": KEY})
+    assert message(key) == "HTTP 401: no (the key that was sent is AGENT's)"
+    assert message(address) == f"HTTP 404: where? ({url})"
+
+
+def test_a_path_that_leads_nowhere_in_any_reply_is_told(tmp_path: Path) -> None:
+    """What the run says of itself names the path, how often it was looked for, and what is there instead."""
+    mapped = {"output": "data.answer", "contexts": "data.docs.*.nope", "usage": "usage", "error": "error"}
+    replies = in_turn(
+        Reply({"data": {"answer": 1, "docs": [{"text": "x"}]}}),
+        Reply({"data": {"answer": 2, "docs": [{"text": "y"}]}, "usage": None}),
+        Reply({"error": "none today"}),
+    )
+    with serve(replies) as url:
+        web = Web(Url(url, reply=mapped), {}, concurrency=1)
+        summary = run_cases(web, cases_of("abc"), tmp_path, info_of(3), RunOptions(1))
+    told = "entrypoint.reply.contexts (data.docs.*.nope) was found in 0 of 2 replies; {} has the keys text."
+    assert summary.notes == RunInfo.read(tmp_path / "run.json").notes == [told.format("data.docs.*")]
 
 
 def test_a_hang_takes_as_long_as_it_may() -> None:

@@ -102,6 +102,27 @@ def test_a_failing_case_is_as_red_as_its_gate(state: str, outcome: str) -> None:
     assert ("failure" in found.values()) == (state == "fail")
 
 
+def test_a_case_is_red_where_it_fails_what_fails() -> None:
+    """A case below the threshold of a metric that passes is no failure because another metric fails."""
+    rows = [metric(), metric("refusal", state="fail"), metric("critical_cases", state="fail")]
+    cases = [
+        failing_case("tolerated"),
+        failing_case("wrong", reasons={"exact_match": "", "refusal": ""}),
+        failing_case("grave", critical=True),
+    ]
+    verdict = eval_json(state="fail", metrics=rows, failing_cases=cases)
+    found = outcomes([Card("a", verdict, cost_json())])
+    assert [found[f"a.cases {case['id']}"] for case in cases] == ["skipped", "failure", "failure"]
+
+
+def test_no_line_is_better_than_a_wrong_one() -> None:
+    """Only a case has a line: of a metric the results name the agent file alone."""
+    verdict = eval_json(state="fail", metrics=[metric(state="fail")], failing_cases=[failing_case()])
+    tests = {t.attrib["name"]: t.attrib for t in parsed([Card("a", verdict, None)]).iter("testcase")}
+    assert tests["exact_match"]["file"] == "agents/refund-triage.yaml"
+    assert [name for name, test in tests.items() if "line" in test] == ["blunt-knife"]
+
+
 @pytest.mark.parametrize(
     ("card", "tests"),
     [
@@ -148,7 +169,8 @@ def test_twenty_agents_with_five_hundred_failing_cases() -> None:
     """Comment and report of all of them take a fraction of a second; the comment fits, the worst first."""
     texts: dict[str, Any] = dict.fromkeys(("input", "expected", "got"), "x `y` <b>\n" * 100)
     cases = [failing_case(f"case-{i}", **texts) for i in range(100)]
-    red = {"state": "fail", "failing": 500, "cases": 600, "failing_cases": cases}
+    rows = [metric(state="fail")]
+    red = {"state": "fail", "failing": 500, "cases": 600, "failing_cases": cases, "metrics": rows}
     cards = [
         Card(f"agent-{i}", eval_json(f"agent-{i}", **(red if i else {})), cost_json()) for i in range(20)
     ]

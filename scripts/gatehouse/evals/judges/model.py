@@ -8,11 +8,11 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from gatehouse.agent.definition import is_pinned
-from gatehouse.agent.providers import PROVIDERS, Endpoint, Provider, find_provider, resolve
+from gatehouse.agent.providers import PROVIDERS, Endpoint, Provider, find_provider, keys_by_name, resolve
 from gatehouse.errors import InfrastructureError, Problem, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from gatehouse.agent.definition import Agent, JudgeSetting
 
@@ -59,48 +59,6 @@ class Models:
     def __bool__(self) -> bool:
         """Whether there is anybody."""
         return bool(self.everyone)
-
-
-def judge_keys(text: str) -> dict[str, str]:
-    """The keys in what GATEHOUSE_JUDGE_KEY holds, by provider; "" stands for the first judge's.
-
-    It holds one key, or a line PROVIDER=KEY for each provider. One line alone is such a line only if it
-    begins with a known provider's name: keys may hold "=" too. A provider with nothing behind it has no key:
-    its secret is missing. Raises UserError with the number of every line that is none, and nothing it says.
-    """
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    keys: dict[str, str] = {}
-    problems = []
-    for number, line in lines:
-        provider, equals, key = (part.strip() for part in line.partition("="))
-        if not (equals and provider in PROVIDERS) and len(lines) == 1:
-            return {"": line}
-        message, repair = "", ""
-        if not equals:
-            message = "is not PROVIDER=KEY."
-            repair = "It holds one key in one line, or a line PROVIDER=KEY for each provider."
-        elif provider not in PROVIDERS:
-            near = get_close_matches(provider.casefold(), PROVIDERS, 1)
-            message = "begins with an unknown provider."
-            repair = f'Did you mean "{near[0]}="?' if near else _KNOWN
-        elif provider in keys:
-            message = f"gives a key of {provider}, which has one already."
-        if message:
-            problems.append(Problem(f"line {number} of {JUDGE_KEY} {message}", repair=repair))
-        else:
-            keys[provider] = key
-    if problems:
-        raise UserError(*problems)
-    return {provider: key for provider, key in keys.items() if key}
-
-
-def keys_in(text: str) -> Iterator[str]:
-    """All that is a key in it, or may be one where its form is refused, for whoever has to hide it."""
-    for line in map(str.strip, text.splitlines()):
-        provider, _, key = (part.strip() for part in line.partition("="))
-        yield key
-        if provider not in PROVIDERS:
-            yield line
 
 
 def parse_model(text: str, what: str = "A judge") -> tuple[str, str]:
@@ -206,7 +164,7 @@ class _Found:
     def key(self, provider: str) -> str:
         """The judge's key for that provider, "" where there is none."""
         try:
-            keys = judge_keys(self.environ.get(JUDGE_KEY, ""))
+            keys = keys_by_name(self.environ.get(JUDGE_KEY, ""), JUDGE_KEY)
         except UserError as error:
             self.problems += error.problems
             return ""

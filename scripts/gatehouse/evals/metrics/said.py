@@ -69,5 +69,5 @@ def at(value: Any, path: str) -> Any:
 
 def bad_metadata(case: Case, key: str, repair: str) -> UserError:
     """The error of a case whose `metadata.KEY` a metric cannot take."""
-    message = f'the golden set, line {case.line}, case "{case.id}": "metadata.{key}" cannot be used.'
-    return UserError(Problem(message, repair=repair), left="Nothing was scored.")
+    message = f'case "{case.id}": "metadata.{key}" cannot be used.'
+    return UserError(Problem(message, case.path, case.line, repair=repair), left="Nothing was scored.")

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gatehouse.agent.definition import JudgeSetting, load_agent
+from gatehouse.agent.providers import keys_by_name, keys_in
 from gatehouse.errors import InfrastructureError, UserError
 from gatehouse.evals.judges.model import (
     embeddings_of,
-    judge_keys,
-    keys_in,
     parse_model,
     resolve_models,
     self_preference,
@@ -150,7 +149,7 @@ def test_several_keys_are_each_their_provider_s() -> None:
 )
 def test_one_line_is_a_key_unless_it_begins_with_a_provider(held: str, keys: dict[str, str]) -> None:
     """Keys may hold "=", and a secret that is missing leaves nothing behind it."""
-    assert judge_keys(held) == keys
+    assert keys_by_name(held, "GATEHOUSE_JUDGE_KEY") == keys
 
 
 @pytest.mark.parametrize(

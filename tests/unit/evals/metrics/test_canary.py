@@ -101,7 +101,7 @@ def test_a_canary_that_cannot_be_used(tmp_path: Path, canary: Any) -> None:
     assert '"text" is a text, or a list of them, each with at least 6' in fault(
         tmp_path, "canary_leak", text=canary
     )
-    with pytest.raises(UserError, match=r'line 1, case "c0": "metadata\.canary" cannot be used'):
+    with pytest.raises(UserError, match=r'^golden\.jsonl:1: case "c0": "metadata\.canary" cannot be used'):
         scorer(tmp_path, "canary_leak")("fine", metadata={"canary": canary})
 
 
