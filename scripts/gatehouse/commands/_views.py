@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from gatehouse.agent.definition import load_agent
 from gatehouse.agent.schema import is_agent_name
 from gatehouse.agent.source import RefusedError, decode, parse_yaml, read_file
-from gatehouse.commands._shared import AGENT_FILES, first_lines
+from gatehouse.commands._agents import AGENT_FILES
+from gatehouse.commands._shared import (
+    first_lines,
+)
 from gatehouse.commands._trees import matches
 from gatehouse.errors import GatehouseError
 from gatehouse.evals.changes import KINDS, pairs

@@ -20,8 +20,8 @@ import click
 from gatehouse.agent.definition import load_agent
 from gatehouse.agent.digest import tracked_below
 from gatehouse.agent.interpreter import worker_environment
+from gatehouse.commands._agents import AGENT_FILES, agent_files, agents_named, require_unique
 from gatehouse.commands._release import file_paths
-from gatehouse.commands._shared import AGENT_FILES, agent_files, agents_named, require_unique
 from gatehouse.errors import InfrastructureError, Problem, UserError
 from gatehouse.github.escape import markdown_inline, plain
 from gatehouse.github.event import Event

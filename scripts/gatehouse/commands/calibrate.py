@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatehouse.agent.definition import Agent, load_agent
+from gatehouse.commands._agents import agent_files, agent_option
 from gatehouse.commands._judge import agent_with_judge, bench_for, judge_options, with_models
-from gatehouse.commands._shared import agent_files, agent_option, threshold_option
+from gatehouse.commands._shared import (
+    threshold_option,
+)
 from gatehouse.costs.budget import dollars
 from gatehouse.errors import State, UserError
 from gatehouse.evals.metrics import Gate, gates_of, known_as

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatehouse.commands._agents import agent_option
 from gatehouse.commands._numbers import Dollars
 from gatehouse.commands._shared import (
-    agent_option,
     dataset_option,
     each_agent,
     finish,

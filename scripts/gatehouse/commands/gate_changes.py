@@ -12,7 +12,11 @@ from typing import Any
 
 import click
 
-from gatehouse.commands._shared import agent_option, first_lines, refuse_committed
+from gatehouse.commands._agents import agent_option
+from gatehouse.commands._shared import (
+    first_lines,
+    refuse_committed,
+)
 from gatehouse.commands._trees import Tree
 from gatehouse.commands._views import load_views, uncommitted
 from gatehouse.errors import InfrastructureError, Problem, UserError

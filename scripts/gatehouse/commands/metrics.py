@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from gatehouse.agent.definition import load_agent
+from gatehouse.commands._agents import agent_files, agents_named
 from gatehouse.commands._judge import agent_with_judge, judge_options
-from gatehouse.commands._shared import agent_files, agents_named, threshold_option
+from gatehouse.commands._shared import (
+    threshold_option,
+)
 from gatehouse.errors import Exit, UserError
 from gatehouse.evals.metrics import gates_of, registry
 from gatehouse.github.runner import say, set_outputs

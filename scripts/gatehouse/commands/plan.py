@@ -7,7 +7,7 @@ import json
 import click
 
 from gatehouse.agent.definition import load_agent
-from gatehouse.commands._shared import agent_files, agent_option, require_unique
+from gatehouse.commands._agents import agent_files, agent_option, require_unique
 from gatehouse.errors import UserError
 from gatehouse.github.runner import say, set_outputs
 

@@ -23,10 +23,10 @@ from gatehouse.agent.providers import (
     resolve,
     with_keys,
 )
+from gatehouse.commands._agents import agent_option
 from gatehouse.commands._judge import mask_keys
 from gatehouse.commands._numbers import Dollars, Seconds
 from gatehouse.commands._shared import (
-    agent_option,
     each_agent,
     exit_code,
     first_lines,

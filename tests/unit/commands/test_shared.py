@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
+from gatehouse.commands._agents import agent_files, require_unique, rough_name
 from gatehouse.commands._numbers import Dollars
 from gatehouse.commands._shared import (
     Result,
     Thresholds,
-    agent_files,
     exit_code,
     finish,
     first_lines,
     folder_of,
     leave,
-    require_unique,
-    rough_name,
 )
 from gatehouse.errors import Exit, GatehouseError, InfrastructureError, Problem, State, UserError
 from gatehouse.evals.metrics import registry
