@@ -11,7 +11,7 @@ import pytest
 from gatehouse.errors import Exit
 from gatehouse.rehearse.github import GitHub
 from tests.support.projects import Done, call, read
-from tests.support.verdicts import cost_json, eval_json, failing_case, left
+from tests.support.verdicts import cost_json, eval_json, failing_case, left, metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,7 +219,10 @@ def test_without_a_pull_request_there_is_the_summary(
 
 def test_junit_lies_beside_the_scorecard(stage: Stage) -> None:
     """The report for reporters of tests is written, and its path is an output."""
-    stage.leave("refund-triage", eval_json(state="fail", reason="worse", failing_cases=[failing_case()]))
+    metrics, cases = [metric(state="fail")], [failing_case()]
+    stage.leave(
+        "refund-triage", eval_json(state="fail", reason="worse", metrics=metrics, failing_cases=cases)
+    )
     stage.commented()
     suites = ET.parse(stage.results / "scorecard.xml").getroot()  # noqa: S314 our own text
     assert int(suites.attrib["failures"]) == 2

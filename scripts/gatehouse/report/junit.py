@@ -95,8 +95,9 @@ def _verdicts(card: Card) -> Iterator[tuple[str, str, State, str]]:
 def _case(suite: ET.Element, group: str, verdict: dict[str, Any], case: dict[str, Any]) -> None:
     told = reasons(verdict, case)
     message = "; ".join(f"{name}: {why}" for name, why in told.items())
-    red = {m["name"] for m in verdict["metrics"] if m["state"] == State.FAIL}
-    failed = not red.isdisjoint(told) or (case["critical"] and CRITICAL in red)
+    states = {m["name"]: m["state"] for m in verdict["metrics"]}
+    failing = [name for name in told if states.get(name, State.FAIL) == State.FAIL]
+    failed = bool(failing) or (case["critical"] and states.get(CRITICAL) == State.FAIL)
     texts = [
         f"{key}: {_clean(case[key], TEXT)}"
         for key in ("input", "expected", "got")
