@@ -295,7 +295,57 @@ def test_patterns_of_agent_files(tmp_path: Path) -> None:
     clone = Clone(tmp_path, FILES | {"teams/a/b/owl.yml": other})
     clone.commit({"teams/a/b/owl.yml": None})
     out = clone.call("--base", "HEAD~1", "--agent", "teams/**/*.y*ml").out
-    assert out.splitlines()[1:] == ["  ⚠️ owl: agent file removed in teams/a/b/owl.yml"]
+    assert out.splitlines()[1:] == [
+        "  ⚠️ echo: agent file no longer covered by a gate in agents/echo.yaml",
+        "  ⚠️ owl: agent file removed in teams/a/b/owl.yml",
+    ]
+
+
+GATE = "on: pull_request\njobs:\n  a:\n    uses: o/gatehouse/.github/workflows/agent-ci.yml@v1\n"
+
+
+def test_another_pattern_is_no_other_comparison(tmp_path: Path) -> None:
+    """A new, easy agent file that the pull request's own pattern takes hides none of the base's agents."""
+    clone = Clone(tmp_path, FILES | {".github/workflows/w.yml": GATE})
+    clone.merge(
+        {
+            "easy/x.yaml": AGENT.replace("name: echo", "name: easy"),
+            "agents/idle.yaml": AGENT.replace("name: echo", "name: idle"),
+            "agents/echo.yaml": AGENT.replace("0.9", "0.1"),
+            ".github/workflows/w.yml": GATE + "    with: {agent: easy/*.yaml}\n",
+        }
+    )
+    told = clone.call("--agent", "easy/*.yaml").out
+    assert "⚠️ echo: agent file no longer covered by a gate in agents/echo.yaml" in told
+    assert "⚠️ echo: threshold lowered: exact_match, 0.9 → 0.1" in told
+    assert "⚠️ .github/workflows/w.yml: workflow input added: a: agent: easy/*.yaml" in told
+    assert "easy: agent file added" in told
+    assert "idle" not in told  # nothing gates it
+    assert "the base has no agent file" not in told
+    assert clone.outputs()["weaker"] == "true"
+
+
+def test_two_workflows_that_gate_an_agent_each(tmp_path: Path) -> None:
+    """What another workflow of the commit gates is covered, and compared, in each one's run."""
+    gates = {
+        f".github/workflows/{name}.yml": GATE + f"    with: {{agent: agents/{name}.yaml}}\n"
+        for name in ("echo", "owl")
+    }
+    owl = AGENT.replace("name: echo", "name: owl")
+    clone = Clone(tmp_path, FILES | gates | {"agents/owl.yaml": owl})
+    clone.merge({"agents/owl.yaml": owl.replace("0.9", "0.1")})
+    assert clone.call("--agent", "agents/echo.yaml").out.splitlines()[1:] == [
+        "  ⚠️ owl: threshold lowered: exact_match, 0.9 → 0.1 in agents/owl.yaml"
+    ]
+
+
+def test_a_local_action_anywhere(tmp_path: Path) -> None:
+    """An action that uses Gatehouse is compared wherever it lies."""
+    action = "runs:\n  using: composite\n  steps:\n    - uses: o/gatehouse@v1\n      with: {threshold: %s}\n"
+    clone = Clone(tmp_path, FILES | {"ci/deep/gate/action.yml": action % "exact_match=0.9"})
+    clone.merge({"ci/deep/gate/action.yml": action % "exact_match=0.1"})
+    [_, line] = clone.call().out.splitlines()
+    assert line.startswith("  ⚠️ ci/deep/gate/action.yml: workflow input changed: o/gatehouse: threshold")
 
 
 def test_names_that_lead_outside(tmp_path: Path) -> None:

@@ -11,49 +11,63 @@ from gatehouse.agent.definition import load_agent
 from gatehouse.agent.schema import is_agent_name
 from gatehouse.agent.source import RefusedError, decode, parse_yaml, read_file
 from gatehouse.commands._agents import AGENT_FILES
-from gatehouse.commands._shared import (
-    first_lines,
-)
+from gatehouse.commands._shared import first_lines
 from gatehouse.commands._trees import matches
 from gatehouse.errors import GatehouseError
-from gatehouse.evals.changes import KINDS, pairs
+from gatehouse.evals.changes import KINDS, OWNERS, pairs
 from gatehouse.evals.changes.base import AgentView, CaseView, View
 from gatehouse.evals.changes.golden import view as case_view
+from gatehouse.evals.changes.workflows import agent_patterns
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import gates_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from gatehouse.agent.definition import Agent
     from gatehouse.commands._trees import Tree
 
-FOLDERS = tuple(filter(None, KINDS))
-OWNERS = ("CODEOWNERS", ".github/CODEOWNERS", "docs/CODEOWNERS")
-WORKFLOW = re.compile(r"(\.github/workflows/[^/]+|(\.github/actions/(.+/)?|actions/[^/]+/)?action)\.ya?ml")
-"""Workflows, and the usual places of local actions."""
+FOLDERS = tuple(KINDS)
+WORKFLOW = re.compile(r"(\.github/workflows/[^/]+|(.+/)?action)\.ya?ml")
+"""Workflows, and local actions wherever they lie."""
 MAX_WORKFLOW = 2**20
 MAX_WORKFLOWS = 2**22
 """Bytes of one workflow or local action that is read, and of them all."""
 
 
 def load_views(base: Tree, head: Tree, patterns: tuple[str, ...], folder: Path) -> tuple[View, View]:
-    """Both views, their files under `folder`; raises GitError and OSError."""
-    views = _view(base, patterns, folder / "base"), _view(head, patterns, folder / "head")
+    """Both views, their files under `folder`; raises GitError and OSError.
+
+    The agents are those of this run and those that the base's own workflows gate: a pull request that has
+    another pattern cannot make it another comparison.
+    """
+    texts = _workflows(base), _workflows(head)
+    run, gated = patterns or AGENT_FILES, agent_patterns(texts[0]) or AGENT_FILES
+    asked = (*run, *gated, *AGENT_FILES)
+    views = _view(base, asked, folder / "base", texts[0]), _view(head, asked, folder / "head", texts[1])
+    still = (*run, *agent_patterns(texts[1]))
+    for agent in views[1].agents:
+        new = agent.path not in base.files
+        agent.covered = _is_one(agent.path, still) or not (new or _is_one(agent.path, gated))
     for before, after in pairs(*views):
         if before and after:
             _load_cases(before, after, base, head)
     return views
 
 
-def _view(tree: Tree, patterns: tuple[str, ...], folder: Path) -> View:
+def _is_one(path: str, patterns: Iterable[str]) -> bool:
+    return any(path == pattern or matches(path, pattern) for pattern in patterns)
+
+
+def _view(tree: Tree, patterns: tuple[str, ...], folder: Path, workflows: dict[str, str | None]) -> View:
     folder.mkdir()
     for path in tree.below("evals/rubrics/"):
         with suppress(RefusedError):  # what needs it then says that it is not there
             tree.write(path, folder)
-    agents = [_agent(tree, path, folder) for path in tree.matching(patterns or AGENT_FILES)]
+    agents = [_agent(tree, path, folder) for path in tree.matching(patterns)]
     owners = {path: tree.whole[path].blob for path in OWNERS if path in tree.whole}
-    return View(agents, tree.below(*FOLDERS) | owners, _workflows(tree))
+    return View(agents, tree.below(*FOLDERS) | owners, workflows)
 
 
 def _workflows(tree: Tree) -> dict[str, str | None]:
@@ -97,17 +111,12 @@ def _agent(tree: Tree, path: str, folder: Path) -> AgentView:
         agent = load_agent(path, folder)
         view.gates = {gate.metric.name: gate for gate in gates_of(agent)}
     except RefusedError as error:
-        view.problem = first_lines_of(error, path)
+        view.problem = f"{path}:{error.line}: {error.message}" if error.line else error.message
     except GatehouseError as error:
         view.problem = first_lines(error)
     else:
         view.agent, view.code = agent, _code(tree, agent)
     return view
-
-
-def first_lines_of(error: RefusedError, path: str) -> str:
-    """Why a file is refused, in a line."""
-    return f"{path}:{error.line}: {error.message}" if error.line else error.message
 
 
 def _named(agent: dict[str, Any]) -> list[str]:

@@ -12,11 +12,8 @@ from typing import Any
 
 import click
 
-from gatehouse.commands._agents import agent_option
-from gatehouse.commands._shared import (
-    first_lines,
-    refuse_committed,
-)
+from gatehouse.commands._agents import AGENT_FILES, agent_option
+from gatehouse.commands._shared import first_lines, refuse_committed
 from gatehouse.commands._trees import Tree
 from gatehouse.commands._views import load_views, uncommitted
 from gatehouse.errors import InfrastructureError, Problem, UserError
@@ -138,14 +135,14 @@ def _compare(git: Git, base: str, agents: tuple[str, ...]) -> tuple[list[Change]
     """
     trees = Tree(git, base), Tree(git, "HEAD")
     with TemporaryDirectory(prefix="gatehouse-", dir=os.environ.get("RUNNER_TEMP")) as folder:
-        views = load_views(*trees, agents, Path(folder))
-        if not any(view.agents for view in views):
+        if not any(tree.matching(agents or AGENT_FILES) for tree in trees):
             shown = ", ".join(plain(pattern, 100) for pattern in agents) or "agents/*.yaml"
             problem = Problem(
                 f"no agent file of HEAD or of its base matches {shown}",
                 repair="Name yours with --agent; only what is committed is compared.",
             )
             raise UserError(problem, left=_NOTHING)
+        views = load_views(*trees, agents, Path(folder))
         # On a runner the agent's code may have written what it likes, and git may execute what it finds.
         return compare(*views), [] if in_actions() else uncommitted(trees[1], views[1], agents)
 

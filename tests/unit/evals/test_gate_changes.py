@@ -214,16 +214,6 @@ def test_which_way_a_setting_goes(tmp_path: Path, row: tuple[Any, ...]) -> None:
 
 
 CHANGED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "option": (
-        metric(regex={"threshold": 1, "pattern": "a"}),
-        metric(regex={"threshold": 1, "pattern": "b"}),
-        "changed: option changed: regex.pattern: a -> b",
-    ),
-    "target": (
-        metric(polite={"metric": "own:polite", "threshold": 0.5}),
-        metric(polite={"metric": "own:anything", "threshold": 0.5}),
-        "changed: metric of this name changed: polite: own:polite -> own:anything",
-    ),
     "judge": (
         evals(judge="ollama:j-2024-01-01"),
         evals(judge="ollama:k-2024-01-01"),
@@ -249,18 +239,44 @@ CHANGED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"guardrails": {"output_schema": "other.json"}},
         "changed: guardrail changed: output_schema: -",
     ),
-    "first tool": ({}, {"tools": ["a"]}, "changed: tool newly allowed: a: -"),
     "scope": (
         {"tools": [{"name": "a", "scope": "read"}]},
         {"tools": [{"name": "a", "scope": "write"}]},
         "changed: scope of tool changed: a: read -> write",
     ),
-    "price": (
+}
+
+
+UNSURE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "target": (
+        metric(polite={"metric": "own:polite", "threshold": 0.5}),
+        metric(polite={"metric": "own:anything", "threshold": 0.5}),
+        "weaker: metric of this name changed: polite: own:polite -> own:anything",
+    ),
+    "price over the table's": (
         {},
         {"pricing": {"input_per_mtok": 1, "output_per_mtok": 2}},
-        "changed: price added: tiny:1b: - -> [1,1,2]",
+        "weaker: price added: tiny:1b: - -> [1,1,2]",
     ),
+    "no tool declared any more": ({"tools": ["a"]}, {}, "weaker: tool no longer allowed: a: -"),
 }
+
+
+@pytest.mark.parametrize("row", UNSURE.values(), ids=UNSURE)
+def test_what_cannot_be_compared_is_weaker(tmp_path: Path, row: tuple[Any, ...]) -> None:
+    """Another metric under the name, a price instead of the table's, no list of tools: a person must look."""
+    before, after = (agent_view(tmp_path / str(i), merged(AGENT, row[i])) for i in (0, 1))
+    assert row[2] in told(compare(of_agents(before), of_agents(after)))
+
+
+def test_what_the_gate_no_longer_covers_is_weaker(tmp_path: Path) -> None:
+    """An agent that the base gates and no pattern of the commit names is told, and compared all the same."""
+    before, after = agent_view(tmp_path, AGENT), agent_view(tmp_path, merged(AGENT, metric(exact_match=0.1)))
+    after.covered = False
+    assert told(compare(of_agents(before), of_agents(after))) == [
+        "weaker: agent file no longer covered by a gate: : -",
+        "weaker: threshold lowered: exact_match: 0.9 -> 0.1",
+    ]
 
 
 @pytest.mark.parametrize("row", CHANGED.values(), ids=CHANGED)
@@ -383,20 +399,48 @@ def test_a_golden_set_that_cannot_be_read_is_said_to_be(tmp_path: Path) -> None:
     )
 
 
-def test_files_of_the_gate(tmp_path: Path) -> None:
-    """Rubrics, calibrations, labels and CODEOWNERS are told by their kind: removed, changed or added."""
-    agents = [agent_view(tmp_path, AGENT)]
-    before = {
-        "evals/rubrics/a.yaml": "1",
-        "evals/calibration/a.json": "1",
-        "CODEOWNERS": "1",
-        "docs/CODEOWNERS": "1",
+CALIBRATED = evals(judge={"model": "ollama:j-2024-01-01", "min_kappa": 0.6})
+
+
+@pytest.mark.parametrize(("agent", "effect"), [(AGENT, "changed"), (merged(AGENT, CALIBRATED), "weaker")])
+def test_files_of_the_gate(tmp_path: Path, agent: dict[str, Any], effect: str) -> None:
+    """Rubrics, calibrations and labels are told by kind; a calibration is weaker where one is asked for."""
+    agents = [agent_view(tmp_path, agent)]
+    before = {"evals/rubrics/a.yaml": "1", "evals/calibration/a.json": "1"}
+    after = {
+        "evals/calibration/a.json": "2",
+        "evals/calibration/b.json": "1",
+        "evals/labels/a.csv": "1",
+        "evals/rubrics/b.yaml": "1",
     }
-    after = {"evals/calibration/a.json": "2", "evals/labels/a.csv": "1", "docs/CODEOWNERS": "1"}
     found = compare(View(agents, before, {}), View(agents, after, {}))
-    assert [(change.effect, change.what, change.where) for change in found] == [
-        ("weaker", "CODEOWNERS removed", "CODEOWNERS"),
+    assert {(change.effect, change.what, change.where) for change in found} == {
         ("weaker", "rubric removed", "evals/rubrics/a.yaml"),
-        ("changed", "calibration changed", "evals/calibration/a.json"),
-        ("stronger", "labels added", "evals/labels/a.csv"),
-    ]
+        (effect, "calibration changed", "evals/calibration/a.json"),
+        (effect, "calibration added", "evals/calibration/b.json"),
+        ("changed", "labels added", "evals/labels/a.csv"),
+        ("stronger", "rubric added", "evals/rubrics/b.yaml"),
+    }
+
+
+WHO = "who must review changed (CODEOWNERS)"
+OWNERS: dict[str, tuple[dict[str, str], dict[str, str], list[tuple[str, str, str]]]] = {
+    "added": ({}, {"docs/CODEOWNERS": "1"}, [("stronger", "CODEOWNERS added", "docs/CODEOWNERS")]),
+    "over another": (
+        {"CODEOWNERS": "1"},
+        {"CODEOWNERS": "1", ".github/CODEOWNERS": "2"},
+        [("weaker", WHO, ".github/CODEOWNERS")],
+    ),
+    "changed": ({"CODEOWNERS": "1"}, {"CODEOWNERS": "2"}, [("weaker", WHO, "CODEOWNERS")]),
+    "removed": ({"CODEOWNERS": "1"}, {}, [("weaker", WHO, "CODEOWNERS")]),
+    "one that is not read": ({"CODEOWNERS": "1"}, {"CODEOWNERS": "1", "docs/CODEOWNERS": "2"}, []),
+    "moved": ({"CODEOWNERS": "1"}, {".github/CODEOWNERS": "1"}, []),
+}
+
+
+@pytest.mark.parametrize("row", OWNERS.values(), ids=OWNERS)
+def test_who_must_review(tmp_path: Path, row: tuple[dict[str, str], dict[str, str], Any]) -> None:
+    """Of CODEOWNERS the one file counts that GitHub reads: another one, or other words, is weaker."""
+    agents = [agent_view(tmp_path, AGENT)]
+    found = compare(*(View(agents, side, {}) for side in row[:2]))
+    assert [(change.effect, change.what, change.where) for change in found] == row[2]

@@ -44,6 +44,7 @@ GOLDEN = {
     "input": (edited(0, input="x"), ["changed: input changed in 1 case: a: -"]),
     "reference": (edited(0, expected="x"), ["changed: reference changed in 1 case: a: -"]),
     "no reference": (edited(0, expected=None), ["weaker: reference removed from 1 case: a: -"]),
+    "reference emptied": (edited(0, expected=" "), ["weaker: reference removed from 1 case: a: -"]),
     "no tools": (edited(1, expected_tools=None), ["weaker: expected tools removed from 1 case: b: -"]),
     "contexts": (edited(0, contexts=["x"]), ["changed: contexts added to 1 case: a: -"]),
     "not critical": (edited(0, critical=None), ["weaker: critical mark removed from 1 case: a: -"]),
@@ -90,6 +91,13 @@ def test_a_reference_that_is_null_is_one(tmp_path: Path) -> None:
     assert golden_changes(tmp_path, [{"id": "a", "input": "1"}], null) == [
         "weaker: reference removed from 1 case: a: -"
     ]
+
+
+def test_a_reference_that_becomes_null_is_removed(tmp_path: Path) -> None:
+    """A reference that is set to null is one taken away."""
+    one, null = ([{"id": "a", "input": "1", "expected": value}] for value in ("1", None))
+    assert golden_changes(tmp_path, null, one) == ["weaker: reference removed from 1 case: a: -"]
+    assert golden_changes(tmp_path, one, null) == ["changed: reference changed in 1 case: a: -"]
 
 
 def test_what_a_metric_judges_by_is_a_part_of_its_own(tmp_path: Path) -> None:

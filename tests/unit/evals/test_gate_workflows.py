@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gatehouse.commands import _agents
 from gatehouse.evals.changes import compare
 from gatehouse.evals.changes.base import View
-from gatehouse.evals.changes.workflows import workflows
+from gatehouse.evals.changes.inputs import AGENT_FILES
+from gatehouse.evals.changes.workflows import agent_patterns, workflows
 from tests.unit.evals.test_gate_changes import AGENT, agent_view, merged, metric, told
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
     "input removed": (
         '      max-per-run: "0.01"\n',
         "",
-        ["changed: workflow input removed: gate: max-per-run: 0.01"],
+        ["weaker: workflow input removed: gate: max-per-run: 0.01"],
     ),
     "threshold": (
         "exact_match=0.8",
@@ -77,14 +79,14 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
     "other threshold": (
         "exact_match=0.8,latency_p95=5",
         "contains=0.8",
-        ["changed: workflow input changed: gate: threshold: exact_match=0.8,latency_p95=5 -> contains=0.8"],
+        ["weaker: workflow input changed: gate: threshold: exact_match=0.8,latency_p95=5 -> contains=0.8"],
     ),
     "agents": (
         "agents/a.yaml}",
         "agents/b.yaml, test: make}",
         [
             (
-                "changed: workflow input changed: own: gatehouse-ci/gatehouse: agent: "
+                "weaker: workflow input changed: own: gatehouse-ci/gatehouse: agent: "
                 "agents/a.yaml -> agents/b.yaml"
             ),
             "stronger: workflow input added: own: gatehouse-ci/gatehouse: test: - -> make",
@@ -95,7 +97,7 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
         "agent-ci.yml@evil",
         [
             (
-                "changed: what is used changed: gate: "
+                "weaker: what is used changed: gate: "
                 "gatehouse-ci/gatehouse/.github/workflows/agent-ci.yml@v1"
                 " -> gatehouse-ci/gatehouse/.github/workflows/agent-ci.yml@evil"
             )
@@ -112,6 +114,73 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
             )
         ],
     ),
+    "another owner": (
+        "uses: gatehouse-ci/gatehouse/.github/workflows/agent-ci.yml@v1",
+        "uses: evil/gatehouse/.github/workflows/agent-ci.yml@v1",
+        [
+            (
+                "weaker: Gatehouse no longer used: gate: "
+                "gatehouse-ci/gatehouse/.github/workflows/agent-ci.yml@v1"
+                " -> evil/gatehouse/.github/workflows/agent-ci.yml@v1"
+            )
+        ],
+    ),
+    "dataset": (
+        "{agent: agents/a.yaml}",
+        "{agent: agents/a.yaml, dataset: easy.jsonl}",
+        ["weaker: workflow input added: own: gatehouse-ci/gatehouse: dataset: - -> easy.jsonl"],
+    ),
+    "no judging": (
+        "{agent: agents/a.yaml}",
+        "{agent: agents/a.yaml, concurrency: 2}",
+        ["changed: workflow input added: own: gatehouse-ci/gatehouse: concurrency: - -> 2"],
+    ),
+    "expression": (
+        "exact_match=0.8,latency_p95=5",
+        "${{ vars.LOW }}",
+        [
+            (
+                "weaker: workflow input changed: gate: threshold: "
+                "exact_match=0.8,latency_p95=5 -> ${{ vars.LOW }}"
+            )
+        ],
+    ),
+    "step's environment": (
+        "        with: {agent: agents/a.yaml}\n",
+        "        with: {agent: agents/a.yaml}\n        env: {GATEHOUSE_EVAL_GATE_DATASET: x, A: b}\n",
+        [
+            ("weaker: environment changed: own: gatehouse-ci/gatehouse: - -> GATEHOUSE_EVAL_GATE_DATASET"),
+            "changed: environment changed: own: gatehouse-ci/gatehouse: - -> A",
+        ],
+    ),
+    "job's environment": (
+        "    runs-on: ubuntu-latest\n",
+        "    runs-on: ubuntu-latest\n    env: {PYTHONPATH: x}\n",
+        ["weaker: environment changed: own: - -> PYTHONPATH"],
+    ),
+    "workflow's environment": (
+        "permissions: {}\n",
+        "permissions: {}\nenv: {GATEHOUSE_EVAL_GATE_DATASET: x}\n",
+        ["weaker: environment changed: : - -> GATEHOUSE_EVAL_GATE_DATASET"],
+    ),
+    "written environment": (
+        "run: make",
+        "run: echo GATEHOUSE_EVAL_GATE_DATASET=x >> $GITHUB_ENV",
+        [
+            "weaker: scripts that may call Gatehouse changed: own: -",
+            "changed: other steps changed: own: -",
+        ],
+    ),
+    "matrix": (
+        "    runs-on: ubuntu-latest\n",
+        "    runs-on: ubuntu-latest\n    strategy: {matrix: {a: []}}\n",
+        ["weaker: changed otherwise: own: - -> strategy"],
+    ),
+    "needs": (
+        "    permissions:\n      contents: read\n",
+        "    permissions:\n      contents: read\n    needs: own\n",
+        ["weaker: changed otherwise: gate: - -> needs"],
+    ),
     "trigger": ("  pull_request:\n", "", ["weaker: trigger removed: pull_request: -"]),
     "more triggers": (
         "  pull_request:\n",
@@ -121,7 +190,7 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
     "filter": (
         "  pull_request:\n",
         "  pull_request: {paths: [x]}\n",
-        ['weaker: trigger narrowed: pull_request: - -> {"paths":["x"]}'],
+        ['weaker: trigger changed: pull_request: - -> {"paths":["x"]}'],
     ),
     "condition": ("    with:\n", "    if: false\n    with:\n", ["weaker: condition added: gate: - -> false"]),
     "lenient": (
@@ -153,9 +222,9 @@ WORKFLOWS: dict[str, tuple[str, str, list[str]]] = {
     "otherwise": (
         "    runs-on: ubuntu-latest\n",
         "    runs-on: mine\n    env: {A: b}\n",
-        ["changed: changed otherwise: own: - -> runs-on, env"],
+        ["changed: environment changed: own: - -> A", "changed: changed otherwise: own: - -> runs-on"],
     ),
-    "on top": ("permissions: {}", "permissions: {}\nenv: {A: b}", ["changed: changed otherwise: : - -> env"]),
+    "on top": ("permissions: {}", "permissions: {}\nenv: {A: b}", ["changed: environment changed: : - -> A"]),
     "job": (
         "  own:\n    runs-on: ubuntu-latest\n    steps:\n      - run: make\n",
         "  another:\n    steps:\n",
@@ -245,8 +314,8 @@ INPUTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
     "laxer than the file, removed": ({"threshold": "exact_match=0.1"}, {}, "stronger"),
     "a metric of its own, removed": ({"threshold": "contains=0.1"}, {}, "weaker"),
     "another metric": ({"threshold": "exact_match=0.95"}, {"threshold": "latency_p95=1"}, "weaker"),
-    "no number": ({}, {"threshold": "exact_match=${{ vars.LOW }}"}, "changed"),
-    "nan": ({}, {"threshold": "exact_match=nan"}, "changed"),
+    "no number": ({}, {"threshold": "exact_match=${{ vars.LOW }}"}, "weaker"),
+    "nan": ({}, {"threshold": "exact_match=nan"}, "weaker"),
     "cost over the file's": ({}, {"max_per_run": "5"}, "weaker"),
     "cost under the file's": ({}, {"max_per_run": "0.001"}, "stronger"),
     "cost of nothing": ({"max_per_resolved": "1"}, {}, "weaker"),
@@ -254,10 +323,17 @@ INPUTS: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
     "spending over the file's": ({}, {"max_usd": "50"}, "weaker"),
     "spending under the file's": ({}, {"max_usd": "0.5"}, "stronger"),
     "tests": ({"test": "make test"}, {}, "weaker"),
-    "other tests": ({"test": "make test"}, {"test": "true"}, "changed"),
+    "other tests": ({"test": "make test"}, {"test": "true"}, "weaker"),
+    "more tests": ({}, {"test": "make test"}, "stronger"),
     "fewer agents": ({"agent": "*.yaml"}, {"agent": "echo.yaml"}, "weaker"),
-    "another agent's": ({"agent": "b.yaml"}, {"agent": "b.yaml", "threshold": "exact_match=0"}, "changed"),
-    "not over the agent": ({}, {"judge": "ollama:j"}, "changed"),
+    "more agents": ({"agent": "echo.yaml"}, {"agent": "*.yaml"}, "stronger"),
+    "one of the default agents": ({}, {"agent": "agents/a.yaml"}, "weaker"),
+    "the default agents again": ({"agent": "agents/a.yaml"}, {}, "stronger"),
+    "a folder is no part of a pattern": ({"agent": "a/b/c.yaml"}, {"agent": "a/*"}, "weaker"),
+    "agents by an expression": ({"agent": "a.yaml"}, {"agent": "${{ vars.A }}"}, "weaker"),
+    "another judge": ({}, {"judge": "ollama:j"}, "weaker"),
+    "not known": ({}, {"anything": "x"}, "weaker"),
+    "how it runs": ({}, {"concurrency": "2"}, "changed"),
 }
 
 
@@ -268,7 +344,7 @@ def test_inputs_count_by_what_holds_with_the_file(
     """An input is weaker or stronger by what the agent is held to with it, and without it by its file."""
     view = agent_view(tmp_path, merged(AGENT, HELD))
     both = [View([view], {}, {"w.yml": gate(**side)}) for side in row[:2]]
-    found = [change for change in compare(*both) if change.name != "a: agent" or len(row[1]) == 1]
+    found = compare(*both)
     assert [change.effect for change in found] == [row[2]]
     assert found[0].what.startswith("workflow input ")
 
@@ -286,42 +362,79 @@ def test_an_input_is_compared_with_the_file_of_its_own_side(tmp_path: Path) -> N
 
 
 TRIGGERS = {
-    "paths": ("", "{paths: [x]}", "weaker: trigger narrowed"),
-    "paths-ignore": ("", "{paths-ignore: [x]}", "weaker: trigger narrowed"),
-    "more ignored": ("{paths-ignore: [x]}", "{paths-ignore: [x, y]}", "weaker: trigger narrowed"),
-    "branches": ("{branches: [a, b]}", "{branches: a}", "weaker: trigger narrowed"),
-    "types": ("", "{types: [opened]}", "weaker: trigger narrowed"),
-    "more types": (
-        "",
-        "{types: [labeled, opened, reopened, synchronize]}",
-        "stronger: trigger widened",
-    ),
-    "other branches": ("{branches: [a]}", "{branches: [b]}", "changed: trigger changed"),
-    "one more, one less": ("{branches: [a]}", "{paths: [x]}", "changed: trigger changed"),
-    "except": ("{paths: [a]}", "{paths: [a, '!a']}", "changed: trigger changed"),
-    "unknown": ("", "{unknown: x}", "changed: trigger changed"),
-    "text": ("", "x", "changed: trigger changed"),
+    "paths": ("", "{paths: [x]}", "weaker", "weaker"),
+    "paths-ignore": ("{paths-ignore: [x]}", "{paths-ignore: [x, y]}", "weaker", "weaker"),
+    "branches": ("{branches: [a, b]}", "{branches: a}", "weaker", "stronger"),
+    "types": ("{types: [opened, labeled]}", "{types: [opened]}", "weaker", "stronger"),
+    "other branches": ("{branches: [a]}", "{branches: [b]}", "weaker", "weaker"),
+    "except": ("{paths: [a]}", "{paths: [a, '!a']}", "weaker", "weaker"),
+    "text": ("", "x", "weaker", "weaker"),
 }
 
 
 @pytest.mark.parametrize("row", TRIGGERS.values(), ids=TRIGGERS)
-def test_filters_of_a_trigger(row: tuple[str, str, str]) -> None:
-    """A filter that starts the gate less often narrows its trigger, the same taken back widens it."""
+def test_filters_of_a_trigger(row: tuple[str, str, str, str]) -> None:
+    """A filter that names more is stronger, any other change of one weaker, and back again."""
     before, after = (WORKFLOW.replace("pull_request:", f"pull_request: {side}") for side in row[:2])
     [change] = workflows({"w.yml": before}, {"w.yml": after})
     [back] = workflows({"w.yml": after}, {"w.yml": before})
-    assert f"{change.effect}: {change.what}" == row[2]
-    assert {change.effect, back.effect} in ({"weaker", "stronger"}, {"changed"})
+    assert (change.effect, back.effect) == row[2:]
 
 
-def test_branches_beside_tags_are_more() -> None:
-    """With tags alone no branch starts the gate: to name branches beside them narrows nothing."""
-    before, after = (
-        WORKFLOW.replace("branches: [develop]", text)
-        for text in ("tags: [v]", "tags: [v]\n    branches: [x]")
-    )
-    [change] = workflows({"w.yml": before}, {"w.yml": after})
+CALL = "on: push\njobs:\n  a:\n    steps:\n      - run: {}\n      - run: make\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["gatehouse eval-gate --threshold x=0.9", "python -m gatehouse eval-gate", "uvx gatehouse-ci eval-gate"],
+)
+def test_a_gate_in_a_script(script: str) -> None:
+    """A file that calls Gatehouse in `run:` alone is a gate's too, and another call is weaker."""
+    base = {"w.yml": CALL.format(script)}
+    found = told(list(workflows(base, {"w.yml": CALL.format("gatehouse eval-gate --threshold x=0")})))
+    assert found[0] == "weaker: scripts that may call Gatehouse changed: a: -"
+    assert told(list(workflows(base, {"w.yml": CALL.format("true")})))[0] == found[0]
+    [change] = workflows(base, {"w.yml": base["w.yml"].replace("make", "make all")})
     assert change.effect == "changed"
+    [change] = workflows(base, {"w.yml": base["w.yml"].replace("    steps", "    needs: b\n    steps")})
+    assert change.effect == "weaker"
+
+
+def test_an_environment_beside_a_script() -> None:
+    """A variable for the step that calls Gatehouse by a script is not compared either."""
+    base = CALL.format("gatehouse eval-gate")
+    after = base.replace("eval-gate\n", "eval-gate\n        env: {GATEHOUSE_EVAL_GATE_DATASET: x}\n")
+    assert "weaker: environment changed: a: - -> GATEHOUSE_EVAL_GATE_DATASET" in told(
+        list(workflows({"w.yml": base}, {"w.yml": after}))
+    )
+
+
+def test_what_others_use_is_no_gate() -> None:
+    """Another version of what is not Gatehouse, and other keys of a job without it, are not weaker."""
+    other = "  lint:\n    uses: x/y/.github/workflows/l.yml@v1\n"
+    base = WORKFLOW + other
+    after = base.replace("l.yml@v1\n", "l.yml@v2\n    strategy: {matrix: {a: [1]}}\n")
+    assert told(list(workflows({"w.yml": base}, {"w.yml": after}))) == [
+        (
+            "changed: what is used changed: lint: "
+            "x/y/.github/workflows/l.yml@v1 -> x/y/.github/workflows/l.yml@v2"
+        ),
+        "changed: changed otherwise: lint: - -> strategy",
+    ]
+
+
+def test_which_agents_a_commit_gates() -> None:
+    """The patterns that its workflows write out, and the default ones for a gate that names none."""
+    named = gate(agent="agents/b.yaml").replace("o/gatehouse/x", "./.github/workflows/v.yml")
+    files = {"w.yml": WORKFLOW, "v.yml": gate(agent="${{ inputs.agent }}"), "u.yml": gate(runner="x")}
+    assert sorted(agent_patterns(files)) == ["agents/*.yaml", "agents/*.yml", "agents/a.yaml"]
+    assert agent_patterns({"n.yml": "# gatehouse\n" + named}) == ["agents/b.yaml"]
+    assert agent_patterns({"o.yml": "on: push\njobs: {a: {with: {agent: x}}}", "p.yml": None}) == []
+
+
+def test_the_default_agents_are_those_of_the_commands() -> None:
+    """What a workflow without the input gates is what a command without --agent does."""
+    assert _agents.AGENT_FILES == AGENT_FILES
 
 
 MIB = 2**20

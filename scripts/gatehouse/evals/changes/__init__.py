@@ -21,20 +21,27 @@ KINDS = {
     "evals/rubrics/": "rubric",
     "evals/calibration/": "calibration",
     "evals/labels/": "labels",
-    "": "CODEOWNERS",
 }
 """What a file is, by the folder that it lies in."""
+OWNERS = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")
+"""Where GitHub looks for CODEOWNERS: it reads the first that there is."""
 ORDER = list(Effect)
 
 
 def compare(base: View, head: View) -> list[Change]:
     """Every change from `base` to `head`, what makes the gate weaker first."""
     both = pairs(base, head)
-    found = [*_agents(base, both), *_files(base.files, head.files)]
+    judges = [view.agent.evals.judge for view in (*base.agents, *head.agents) if view.agent]
+    calibrated = any(judge.min_kappa is not None for judge in judges)
+    found = [*_agents(base, both), *_owners(base.files, head.files)]
+    found += _files(base.files, head.files, calibrated=calibrated)
     loaded = [(one, other) for one, other in both if one and other and one.agent and other.agent]
     found += workflows(base.workflows, head.workflows, loaded)
     if not base.agents:  # everything is new: that one line says it
-        found = [change for change in found if change.effect is not Effect.STRONGER]
+        new = [f"{kind} added" for kind in KINDS.values()]
+        found = [
+            change for change in found if change.effect is not Effect.STRONGER and change.what not in new
+        ]
     return sorted(found, key=lambda change: ORDER.index(change.effect))
 
 
@@ -64,8 +71,13 @@ def _agents(base: View, both: Pairs) -> Iterator[Change]:
         if after is None and before:
             yield Change(Effect.WEAKER, "agent file removed", where=before.path, agent=before.name)
         elif before is None and after:
+            if not after.covered:
+                continue
             yield Change(Effect.STRONGER, "agent file added", where=after.path, agent=after.name)
         elif before and after:
+            if not after.covered:
+                what = "agent file no longer covered by a gate"
+                yield Change(Effect.WEAKER, what, where=after.path, agent=after.name)
             for change in _agent(before, after):
                 yield replace(change, agent=after.name, where=change.where or after.path)
 
@@ -90,15 +102,23 @@ def _agent(base: AgentView, head: AgentView) -> Iterator[Change]:
         yield from cases(base.cases, head.cases)
 
 
-def _files(base: Mapping[str, str], head: Mapping[str, str]) -> Iterator[Change]:
-    """Rubrics, calibrations, labels and CODEOWNERS: which of them are gone, others now, or new."""
+def _owners(base: Mapping[str, str], head: Mapping[str, str]) -> Iterator[Change]:
+    """Who must review, by the one file that GitHub reads."""
+    before, after = (next((path for path in OWNERS if path in files), "") for files in (base, head))
+    if not before and after:
+        yield Change(Effect.STRONGER, "CODEOWNERS added", where=after)
+    elif base.get(before) != head.get(after):
+        yield Change(Effect.WEAKER, "who must review changed (CODEOWNERS)", where=after or before)
+
+
+def _files(base: Mapping[str, str], head: Mapping[str, str], *, calibrated: bool) -> Iterator[Change]:
+    """Rubrics, calibrations and labels: which are gone, others now, or new; `calibrated` where one counts."""
     for path in sorted(base.keys() | head.keys()):
-        if base.get(path) == head.get(path):
+        kind = next((kind for folder, kind in KINDS.items() if path.startswith(folder)), "")
+        if not kind or base.get(path) == head.get(path):
             continue
-        kind = next(kind for folder, kind in KINDS.items() if path.startswith(folder))
-        if path not in head:
-            yield Change(Effect.WEAKER, f"{kind} removed", where=path)
-        elif path not in base:
-            yield Change(Effect.STRONGER, f"{kind} added", where=path)
-        else:
-            yield Change(Effect.CHANGED, f"{kind} changed", where=path)
+        verb = "removed" if path not in head else "added" if path not in base else "changed"
+        effect = Effect.STRONGER if (kind, verb) == ("rubric", "added") else Effect.CHANGED
+        if verb == "removed" or (kind == "calibration" and calibrated):
+            effect = Effect.WEAKER
+        yield Change(effect, f"{kind} {verb}", where=path)

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from gatehouse.evals.changes.base import Change, Effect, limit, names, other, show
-from gatehouse.evals.changes.options import OPTIONS, effect_of
+from gatehouse.evals.changes.options import effect_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,14 +39,15 @@ def _metric(name: str, base: Gate | None, head: Gate | None) -> Iterator[Change]
         return
     before, after = base.metric, head.metric
     target = (before.known_as or before.name, after.known_as or after.name)
-    yield from other("metric of this name", name, *target)
+    for change in other("metric of this name", name, *target):
+        yield replace(change, effect=Effect.WEAKER)
     yield from _ranked("kind of metric", name, before.kind, after.kind, ("quality", "safety"))
     same = target[0] == target[1] and before.direction == after.direction
     yield from _threshold(name, base, head) if same else other("threshold", name, _held(base), _held(head))
     yield from _ranked("floor of metric", name, base.floor, head.floor, ("value", "interval"))
     for option in dict(base.options) | dict(head.options):
         old, new = base.options.get(option), head.options.get(option)
-        effect = effect_of(OPTIONS.get((target[0], option)) if same else None, old, new)
+        effect = effect_of(target[0], option, old, new) if same else Effect.CHANGED
         for change in other("option", f"{name}.{option}", old, new):
             yield replace(change, effect=effect)
 
@@ -143,9 +144,9 @@ def _tools(base: Agent, head: Agent) -> Iterator[Change]:
     for name in before | after:
         old, new = before.get(name), after.get(name)
         if new is None:
-            yield Change(Effect.STRONGER, "tool no longer allowed", name)
-        elif old is None:
             # Where none is declared, none is forbidden.
+            yield Change(Effect.STRONGER if after else Effect.WEAKER, "tool no longer allowed", name)
+        elif old is None:
             yield Change(Effect.WEAKER if before else Effect.CHANGED, "tool newly allowed", name)
         else:
             if old.approval != new.approval:
@@ -163,7 +164,9 @@ def _pricing(base: Agent, head: Agent) -> Iterator[Change]:
             for what, old, new in zip(_PRICES, _prices(before), _prices(after), strict=True):
                 yield from limit("price", f"{name}: {what}", old, new, more_is_weaker=False)
         else:
-            yield from other("price", name, before and list(_prices(before)), after and list(_prices(after)))
+            prices = (price and list(_prices(price)) for price in (before, after))
+            for change in other("price", name, *prices):  # it stands for one of the table, unknown here
+                yield replace(change, effect=Effect.WEAKER)
 
 
 _PRICES = ("input", "cached input", "output")

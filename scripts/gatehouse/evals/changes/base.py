@@ -22,7 +22,7 @@ MAX_NAMES = 10
 
 
 class Effect(StrEnum):
-    """What a change does to the gate: less passes unseen, more does, or nobody can tell by reading it."""
+    """What a change does to the gate: more passes or nobody can compare it, it may be either, less passes."""
 
     WEAKER = "weaker"
     CHANGED = "changed"
@@ -72,6 +72,8 @@ class AgentView:
     problem: str = ""
     code: dict[str, dict[str, str]] = field(default_factory=dict)
     cases: dict[str, CaseView] | str = field(default_factory=dict)
+    covered: bool = True
+    """Whether this run, or another workflow of the same commit, gates it; so it is where the base did not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 APART = {"id", "line", "path", "digest", "has_expected", "critical"}
 """Fields of a case that are no parts to compare one by one."""
 LABELS = {"expected": "reference", "expected_tools": "expected tools"}
+EMPTY = {sha256(canonical(nothing)) for nothing in ("", None)}
+"""References that hold nothing."""
 NO_MEASURE = {"tags", "metadata"}
 """Parts whose removal takes nothing away that every metric of them would need."""
 
@@ -30,7 +32,8 @@ def view(case: Case) -> CaseView:
     parts["metadata"] = {key: value for key, value in case.metadata.items() if key not in REFERENCE}
     kept = {name: value for name, value in parts.items() if value not in (None, [], {})}
     if case.has_expected:  # it may be null, or empty, on purpose
-        kept["expected"] = case.expected
+        blank = isinstance(case.expected, str) and not case.expected.strip()
+        kept["expected"] = "" if blank else case.expected
     digests = {name: sha256(canonical(_plain(value))) for name, value in kept.items()}
     derived = case.id == sha256(canonical({"input": case.input})).removeprefix("sha256:")[:12]
     return CaseView(case.path, digests, case.critical, derived)
@@ -70,7 +73,8 @@ def _kinds(base: CaseView, head: CaseView) -> Iterator[tuple[Effect, str]]:
         label = LABELS.get(part, part)
         if before == after:
             continue
-        if after is None and part not in NO_MEASURE:
+        emptied = part == "expected" and after in EMPTY and before not in EMPTY
+        if emptied or (after is None and part not in NO_MEASURE):
             yield Effect.WEAKER, f"{label} removed from {{}}"
         else:
             verb = "removed from" if after is None else "added to" if before is None else "changed in"

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.evals.changes.base import Change, Effect, other, way_of
-from gatehouse.evals.changes.options import effect_of, wanted
 from gatehouse.evals.metrics import known_as, registry
 
 if TYPE_CHECKING:
@@ -19,43 +18,71 @@ if TYPE_CHECKING:
 
     Pairs = Sequence[tuple[AgentView, AgentView]]
 
+AGENT_FILES = ("agents/*.yaml", "agents/*.yml")
+"""The agent files where the input `agent` is not given."""
 MAX_USD = "max-usd"
 LIMITS = {"max-per-run": "cost_per_run", "max-per-resolved": "cost_per_resolved", MAX_USD: MAX_USD}
 """Inputs that are one limit, and the metric that each is of; what asking may cost is of none."""
+NO_JUDGING = {
+    "case-deadline",
+    "comment-key",
+    "concurrency",
+    "install",
+    "judge-key",
+    "model-key",
+    "python",
+    "python-version",
+    "run-deadline",
+    "runner",
+}
+"""Inputs that say how the agent is run, not what it is held to; any other that cannot be read is weaker."""
 
 
 def inputs(name: str, before: Any, after: Any, agents: Pairs) -> Iterator[Change]:
     """Every change of the inputs `with:` of a job or step; `agents` are those that both commits have."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
-        yield from other("inputs", name, before, after)
+        for change in other("inputs", name, before, after):
+            yield replace(change, effect=Effect.WEAKER)
         return
-    named = [pattern for side in (before, after) for pattern in _lines(side.get("agent"))]
-    meant = [pair for pair in agents if not named or any(fnmatchcase(pair[1].path, one) for one in named)]
     for key in before | after:
         old, new = before.get(key) or None, after.get(key) or None
         for change in other("workflow input", f"{name}: {key}", old, new):
-            yield replace(change, effect=_effect(key, old, new, meant))
+            yield replace(change, effect=_effect(key, old, new, agents))
 
 
-def _lines(value: Any) -> list[str]:
+def patterns_of(value: Any) -> list[str]:
+    """The patterns that the input `agent` names, one a line."""
     return [line.strip() for line in str(value or "").splitlines() if line.strip()]
 
 
 def _effect(key: str, before: Any, after: Any, agents: Pairs) -> Effect:
+    if key in NO_JUDGING:
+        return Effect.CHANGED
+    if key == "test" and before is None:
+        return Effect.STRONGER
     if key == "agent":
-        return effect_of(wanted("other", fnmatchcase), _lines(before), _lines(after))
-    if key == "test":
-        return effect_of(wanted("none"), before, after)
+        old_files, new_files = (patterns_of(value) or AGENT_FILES for value in (before, after))
+        kept = all(any(_covers(by, one) for by in new_files) for one in old_files)
+        return Effect.STRONGER if kept else Effect.WEAKER
     old, new = _held(key, before), _held(key, after)
     if old is None or new is None:
-        return Effect.CHANGED
+        return Effect.WEAKER
     names = [name for name in old | new if old.get(name) != new.get(name)]
     found = {effect for name in names for effect in _effects(name, old.get(name), new.get(name), agents)}
     return next((effect for effect in (Effect.WEAKER, Effect.STRONGER) if effect in found), Effect.CHANGED)
 
 
+def _covers(by: str, one: str) -> bool:
+    """Whether a pattern is sure to stand for every file that another one does."""
+    if "${{" in by + one:
+        return False
+    wide, narrow = by.split("/"), one.split("/")
+    parts = len(wide) == len(narrow) and "**" not in narrow and not set("?[") & set(by)
+    return by == one or (parts and all(map(fnmatchcase, narrow, wide)))
+
+
 def _held(key: str, value: Any) -> dict[str, float] | None:
-    """What an input holds the agents to; None for one that holds them to nothing, or cannot be read."""
+    """What an input holds the agents to; None for one that cannot be read."""
     if key != "threshold" and key not in LIMITS:
         return None
     text = str(value or "").strip()
@@ -74,10 +101,7 @@ def _held(key: str, value: Any) -> dict[str, float] | None:
 def _effects(name: str, before: float | None, after: float | None, agents: Pairs) -> Iterator[Effect]:
     """What another limit `name` does to each agent, whose own one counts where the input gives none."""
     lower = _is_ceiling(name, agents)
-    sides = [tuple(_own(name, agent) for agent in pair) for pair in agents]
-    if not sides and before is not None and after is not None:
-        sides = [(None, None)]
-    for old, new in sides:
+    for old, new in [tuple(_own(name, agent) for agent in pair) for pair in agents] or [(None, None)]:
         left, right = old if before is None else before, new if after is None else after
         if left != right:
             yield way_of(left, right, more_is_weaker=lower)

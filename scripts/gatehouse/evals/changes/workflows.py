@@ -12,8 +12,8 @@ import yaml
 
 from gatehouse.agent.source import LOADER, MAX_DEPTH, MAX_NODES
 from gatehouse.evals.changes.base import Change, Effect, names, other, show
-from gatehouse.evals.changes.inputs import inputs
-from gatehouse.evals.changes.options import of_trigger
+from gatehouse.evals.changes.inputs import AGENT_FILES, inputs, patterns_of
+from gatehouse.evals.changes.options import listed, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,9 +24,29 @@ OURS = re.compile(r"[\w.-]+/gatehouse(?:/|@)|\$/", re.IGNORECASE)
 """What `uses:` says of Gatehouse, or of a copy of it."""
 TEXT: type[Any] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 """Takes every scalar for text: `on` is no boolean here, as it is none for GitHub."""
-NAMED = ("if", "continue-on-error", "uses", "with")
+TAKES_AGENTS = re.compile(r"/(agent-ci\.ya?ml|gatehouse|run|eval-gate|cost-gate)@", re.IGNORECASE)
+"""Of these, what gates agent files."""
+IN_RUN = re.compile("gatehouse|GITHUB_(ENV|PATH)", re.IGNORECASE)
+"""What a script says that calls Gatehouse, or sets what it is called with."""
+IN_ENV = re.compile("GATEHOUSE_|PYTHON|LD_|DYLD_|(BASH_ENV|PATH)$")
+"""Variables that Gatehouse, or what starts it, reads."""
+NAMED = ("if", "continue-on-error", "uses", "with", "env")
 """Keys of a job or a step that are compared one by one."""
 ACCESS = ("permissions", "secrets")
+HARMLESS = {
+    "author",
+    "branding",
+    "concurrency",
+    "description",
+    "environment",
+    "run-name",
+    "runs-on",
+    "services",
+    "timeout-minutes",
+}
+"""Keys that let nothing pass; any other may have a gate skipped, or call it another way."""
+FILTERS = ("branches", "tags", "paths", "types")
+MAX_PATTERNS = 200
 MAX_TAGS = 100
 
 
@@ -41,6 +61,20 @@ def workflows(
     for path in sorted(before.using() | after.using()):
         for change in _file(path, before, after, agents):
             yield replace(change, where=path)
+
+
+def agent_patterns(texts: Mapping[str, str | None]) -> list[str]:
+    """The patterns of the agent files that the workflows of a commit gate, as far as they are written out."""
+    files, found = _Files(texts), dict[str, None]()
+    for path in sorted(files.using()):
+        data = files.parsed[path]
+        for holder in () if isinstance(data, str) else _holders(data):
+            given = holder.get("with")
+            named = patterns_of(given.get("agent")) if isinstance(given, dict) else []
+            uses = str(holder.get("uses") or "")
+            takes = OURS.match(uses) and TAKES_AGENTS.search(uses)
+            found |= dict.fromkeys(named or (AGENT_FILES if takes else ()))
+    return [pattern for pattern in found if "${{" not in pattern][:MAX_PATTERNS]
 
 
 class _Files:
@@ -71,11 +105,10 @@ class _Files:
 
     def names_it(self, path: str) -> bool:
         """Whether the file names Gatehouse."""
-        data = self.parsed[path]
-        if isinstance(data, str):
-            text = self.texts[path]
-            return text is None or "gatehouse" in text.lower()
-        return any(OURS.match(uses) for uses in _uses(data))
+        data, text = self.parsed[path], self.texts[path]
+        if text is None or "gatehouse" in text.lower():  # in a script too, and be it in a comment
+            return True
+        return not isinstance(data, str) and any(OURS.match(uses) for uses in _uses(data))
 
     def targets(self, path: str) -> set[str]:
         """The files of the same repository that the file uses."""
@@ -120,10 +153,16 @@ def _parse(text: str | None) -> dict[str, Any]:
 
 def _uses(data: dict[str, Any]) -> Iterator[str]:
     """What the jobs and steps of a file use."""
+    for holder in _holders(data):
+        if isinstance(holder.get("uses"), str):
+            yield holder["uses"]
+
+
+def _holders(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The jobs and steps of a file."""
     for job in _jobs(data).values():
-        for holder in (job, *_steps(job)):
-            if isinstance(holder.get("uses"), str):
-                yield holder["uses"]
+        yield job
+        yield from _steps(job)
 
 
 def _jobs(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -153,7 +192,8 @@ def _file(path: str, base: _Files, head: _Files, agents: Pairs) -> Iterator[Chan
     yield from _triggers(before.get("on"), after.get("on"))
     for key in ACCESS:
         yield from other(key, "", before.get(key), after.get(key))
-    yield from _otherwise("", before, after, ("on", "jobs", "runs", "name", *ACCESS))
+    yield from _environment("", before, after)
+    yield from _otherwise("", before, after, ("on", "jobs", "runs", "name", "env", *ACCESS))
     old, new = _jobs(before), _jobs(after)
     for name in old | new:
         yield from _job(name, old.get(name), new.get(name), agents)
@@ -168,15 +208,22 @@ def _triggers(base: Any, head: Any) -> Iterator[Change]:
         elif event not in before:
             yield Change(Effect.CHANGED, "trigger added", event)
         elif before[event] != after[event]:
-            effect = of_trigger(event, before[event], after[event])
-            yield Change(effect, TRIGGER[effect], event, show(before[event]), show(after[event]))
+            effect = _filtered(event, before[event], after[event])
+            verb = "widened" if effect is Effect.STRONGER else "changed"
+            yield Change(effect, f"trigger {verb}", event, show(before[event]), show(after[event]))
 
 
-TRIGGER = {
-    Effect.WEAKER: "trigger narrowed",
-    Effect.CHANGED: "trigger changed",
-    Effect.STRONGER: "trigger widened",
-}
+def _filtered(event: str, base: Any, head: Any) -> Effect:
+    """What other filters of a trigger do: where the gate does not run, everything passes."""
+    if event == "workflow_dispatch":
+        return Effect.CHANGED
+    before, after = (side or {} for side in (base, head))
+    if not (isinstance(before, dict) and isinstance(after, dict) and after.keys() == before.keys()):
+        return Effect.WEAKER
+    keys = [key for key in before if before[key] != after[key]]
+    wider = all(key in FILTERS and within(before[key], after[key]) for key in keys)
+    excepts = any(str(item).startswith("!") for key in keys for item in listed(after[key]))
+    return Effect.STRONGER if wider and not excepts else Effect.WEAKER
 
 
 def _events(on: Any) -> dict[str, Any]:
@@ -188,19 +235,50 @@ def _events(on: Any) -> dict[str, Any]:
 def _job(
     name: str, base: dict[str, Any] | None, head: dict[str, Any] | None, agents: Pairs
 ) -> Iterator[Change]:
-    if base is None or head is None:
-        gates = [uses for job in (base, head) if job for uses in _uses({"jobs": {name: job}})]
-        ours = any(OURS.match(uses) for uses in gates)
-        if head is None:
-            yield Change(Effect.WEAKER if ours else Effect.CHANGED, "job removed", name)
-        else:
-            yield Change(Effect.STRONGER if ours else Effect.CHANGED, "job added", name)
+    ours = any(_gates(job) for job in (base, head) if job)
+    if head is None:
+        yield Change(Effect.WEAKER if ours else Effect.CHANGED, "job removed", name)
+        return
+    if base is None:
+        yield Change(Effect.STRONGER if ours else Effect.CHANGED, "job added", name)
         return
     yield from _used(name, base, head, agents)
     for key in ACCESS:
         yield from other(f"{key} of a job", name, base.get(key), head.get(key))
-    yield from _otherwise(name, base, head, (*NAMED, *ACCESS, "steps", "name"))
+    yield from _environment(name, base, head)
+    yield from _otherwise(name, base, head, (*NAMED, *ACCESS, "steps", "name"), ours=ours)
     yield from _all_steps(name, _steps(base), _steps(head), agents)
+
+
+def _gates(job: dict[str, Any]) -> bool:
+    """Whether a job uses Gatehouse, or may by what it uses of the same repository."""
+    return any(map(_may_gate, _uses({"jobs": {"": job}}))) or bool(_calls(_steps(job)))
+
+
+def _may_gate(uses: str) -> bool:
+    return uses.startswith("./") or OURS.match(uses) is not None
+
+
+def _calls(steps: list[dict[str, Any]]) -> list[str]:
+    """The scripts that may call Gatehouse."""
+    scripts = [step["run"] for step in steps if isinstance(step.get("run"), str)]
+    some = {text for text in set(scripts) if IN_RUN.search(text)}
+    return [text for text in scripts if text in some]
+
+
+def _environment(name: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[Change]:
+    """Other variables: those that Gatehouse reads are not compared."""
+    before, after = base.get("env") or {}, head.get("env") or {}
+    if before == after:
+        return
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        yield Change(Effect.WEAKER, "environment not compared", name)
+        return
+    keys = [key for key in before | after if before.get(key) != after.get(key)]
+    for effect, read in ((Effect.WEAKER, True), (Effect.CHANGED, False)):
+        some = [key for key in keys if (IN_ENV.match(key) is not None) == read]
+        if some:
+            yield Change(effect, "environment changed", name, after=names(some))
 
 
 def _all_steps(
@@ -216,10 +294,17 @@ def _all_steps(
             yield Change(Effect.STRONGER, "step added", name)
         else:
             yield from _used(name, old, new, agents)
+            yield from _environment(name, old, new)
             yield from _otherwise(name, old, new, (*NAMED, "name", "id"))
     rest = [[step for step in steps if not _is_ours(step)] for steps in (base, head)]
-    if rest[0] != rest[1]:
-        yield Change(Effect.CHANGED, "other steps changed", job)
+    if rest[0] == rest[1]:
+        return
+    calling = [[step for step in steps if _calls([step])] for steps in rest]
+    if calling[0] != calling[1]:
+        yield Change(Effect.WEAKER, "scripts that may call Gatehouse changed", job)
+    for old, new in zip(*rest, strict=False):
+        yield from (one for one in _environment(job, old, new) if one.effect is Effect.WEAKER)
+    yield Change(Effect.CHANGED, "other steps changed", job)
 
 
 def _by_action(steps: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
@@ -240,26 +325,40 @@ def _is_ours(step: dict[str, Any]) -> bool:
 def _used(name: str, base: dict[str, Any], head: dict[str, Any], agents: Pairs) -> Iterator[Change]:
     """What a job or a step uses, with which inputs, and when it counts."""
     used = [str(holder.get("uses") or "") for holder in (base, head)]
-    if OURS.match(used[0]) and not OURS.match(used[1]):
-        yield Change(Effect.WEAKER, "Gatehouse no longer used", name, *map(show, used))
-    else:
-        yield from other("what is used", name, base.get("uses"), head.get("uses"))
+    if used[0] != used[1]:
+        same = _repository(used[0]) == _repository(used[1])
+        gone = OURS.match(used[0]) and not same
+        effect = Effect.WEAKER if _may_gate(used[0]) else Effect.CHANGED
+        yield Change(
+            effect, "Gatehouse no longer used" if gone else "what is used changed", name, *map(show, used)
+        )
     yield from inputs(name, base.get("with") or {}, head.get("with") or {}, agents)
     old, new = base.get("if"), head.get("if")
-    if old is None and new is not None:  # a job or step that is skipped counts as passed
-        yield Change(Effect.WEAKER, "condition added", name, after=show(new))
-    else:
-        yield from other("condition", name, old, new)
+    if old != new:  # a job or step that is skipped counts as passed
+        verb = "added" if old is None else "removed" if new is None else "changed"
+        yield Change(Effect.WEAKER, f"condition {verb}", name, show(old), show(new))
     lenient = [holder.get("continue-on-error") or "false" for holder in (base, head)]
     if lenient[0] != lenient[1]:
         effect = Effect.STRONGER if lenient[1] == "false" else Effect.WEAKER
         yield Change(effect, "continue-on-error changed", name, *map(show, lenient))
 
 
+def _repository(uses: str) -> str:
+    """Whose a used action or workflow is, such as `gatehouse-ci/gatehouse`."""
+    return "/".join(uses.partition("@")[0].lower().split("/")[:2])
+
+
 def _otherwise(
-    name: str, base: Mapping[str, Any], head: Mapping[str, Any], apart: tuple[str, ...]
+    name: str,
+    base: Mapping[str, Any],
+    head: Mapping[str, Any],
+    apart: tuple[str, ...],
+    *,
+    ours: bool = True,
 ) -> Iterator[Change]:
-    """The keys that are compared in no other way, in one line."""
+    """The keys that are compared in no other way, in one line each for those that may matter or not."""
     keys = [key for key in {**base, **head} if key not in apart and base.get(key) != head.get(key)]
-    if keys:
-        yield Change(Effect.CHANGED, "changed otherwise", name, after=names(keys))
+    for effect, harmless in ((Effect.WEAKER, False), (Effect.CHANGED, True)):
+        some = [key for key in keys if (key in HARMLESS or not ours) == harmless]
+        if some:
+            yield Change(effect, "changed otherwise", name, after=names(some))
