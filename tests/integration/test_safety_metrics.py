@@ -33,7 +33,9 @@ def test_guardrails_and_approvals_hold_by_themselves(tmp_path: Path) -> None:
     assert states == {"error_rate": "pass", "tool_approval": "fail", "pii_leak": "fail"}
     scores = (tmp_path / ".gatehouse/echo/scores.jsonl").read_text()
     assert "e-mail address j…@e…" in scores
-    assert "send_email and does not say that it was approved" in scores
+    assert (
+        '"metric":"tool_approval","value":0.0,"state":"scored","reason":"withheld with the answer"' in scores
+    )
     assert "jane.doe" not in scores
 
 
@@ -47,5 +49,5 @@ def test_a_case_that_a_metric_cannot_take(tmp_path: Path) -> None:
     evals = {"dataset": "golden.jsonl", "metrics": {"canary_leak": {}}}
     code, states, said = verdicts(tmp_path, golden, evals=evals)
     assert (code, states) == (2, {})
-    assert 'line 3, case "c": "metadata.canary" cannot be used.' in said
+    assert 'golden.jsonl:3: "canary" is "no".' in said
     assert "at least 6 letters or digits" in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from gatehouse.agent.protocol import OwnScore
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FOLDER = "own-metrics"
 """Where the results' folder holds what the metrics print, a `worker.log` in a folder for each function."""
+WHO = "the metric"
+"""Whose processes these are, as their messages call it."""
 MAX_REASON = 2000
 """Characters of a metric's reason that are kept."""
 
@@ -58,17 +60,10 @@ def pools_for(
         logs = out_dir / FOLDER / target.replace(":", ".")
         with writing(out_dir):
             logs.mkdir(parents=True, exist_ok=True)
-        pools[target] = WorkerPool(target, python, threads=threads, environ=environ, cwd=cwd, out_dir=logs)
+        pools[target] = WorkerPool(
+            target, python, threads=threads, environ=environ, cwd=cwd, out_dir=logs, who=WHO
+        )
     return pools
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What a metric is asked, as a worker takes it."""
-
-    id: str
-    digest: str
-    input: Any
 
 
 class WithOwnMetrics:
@@ -108,22 +103,21 @@ class WithOwnMetrics:
     def notes(self) -> list[str]:
         """What the target has to say, and which metric's process died."""
         own = [(self._names(target), note) for target, pool in self.pools.items() for note in pool.notes()]
-        return [*self.target.notes(), *(f"{names}: {_of_metric(note)}" for names, note in own)]
+        return [*self.target.notes(), *(f"{names}: {note}" for names, note in own)]
 
     async def _score(self, gate: Gate, case: Case, run: Run, deadline_s: float) -> OwnScore:
         target = str(target_of(gate.metric))
         shown = {"case": _shown(cast("dataset.Case", case)), "run": _answer(run), "options": {**gate.options}}
-        question = _Question(case.id, case.digest, shown)
         try:
-            said = await self.pools[target].ask(question, run.repeat, deadline_s)
+            said = await self.pools[target].call(shown, deadline_s)
         except GatehouseError as error:  # its process does not start any more
-            return OwnScore(None, _of_metric(str(error))[:MAX_REASON])
+            return OwnScore(None, str(error)[:MAX_REASON])
         except (ValueError, RecursionError) as error:
             return OwnScore(None, f"{target} cannot be shown the answer: {error}"[:MAX_REASON])
-        if said.error is not None:
-            message = f"{target} failed ({said.error.kind}): {_of_metric(said.error.message)}"
+        if said.fault is not None:
+            message = f"{target} failed ({said.fault.kind}): {said.fault.message}"
             return OwnScore(None, message[:MAX_REASON])
-        return parse_score(target, said.output)
+        return parse_score(target, said.value)
 
     def _names(self, target: str) -> str:
         names = [f'"{gate.metric.name}"' for gate in self.gates if target_of(gate.metric) == target]
@@ -146,9 +140,7 @@ def parse_score(target: str, value: Any) -> OwnScore:
 def _shown(case: dataset.Case) -> dict[str, Any]:
     """What a metric sees of a case."""
     keys = ("id", "input", "expected", "contexts", "tags", "metadata")
-    tools = case.expected_tools
-    expected = None if tools is None else [{"name": c.name, "arguments": c.arguments} for c in tools]
-    return {key: getattr(case, key) for key in keys} | {"expected_tools": expected}
+    return {key: getattr(case, key) for key in keys} | {"expected_tools": _calls(case.expected_tools)}
 
 
 def _answer(run: Run) -> dict[str, Any]:
@@ -156,22 +148,15 @@ def _answer(run: Run) -> dict[str, Any]:
     return {
         "output": run.output,
         "contexts": run.contexts,
-        "tool_calls": None if run.tool_calls is None else [_call(call) for call in run.tool_calls],
+        "tool_calls": _calls(run.tool_calls),
         "usage": [asdict(usage) for usage in run.usage],
         "iterations": run.iterations,
         "latency_s": run.latency_s,
     }
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    return {"name": call.name, "arguments": call.arguments, "approved": call.approved}
-
-
-def _of_metric(message: str) -> str:
-    """What a worker says of the agent's process, where it is a metric's."""
-    return (
-        message.replace("the agent's process", "its process")
-        .replace("The agent's process", "Its process")
-        .replace("the agent ", "it ")
-        .replace("its cases were asked again", "its answers were scored again")
-    )
+def _calls(calls: Sequence[ToolCall] | None) -> list[dict[str, Any]] | None:
+    """Tool calls as an agent reports them; `approved` is None in those of a golden set."""
+    if calls is None:
+        return None
+    return [{"name": call.name, "arguments": call.arguments, "approved": call.approved} for call in calls]

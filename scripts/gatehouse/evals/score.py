@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.protocol import MAX_SECONDS, MalformedError, RunInfo
 from gatehouse.agent.schema import validator
+from gatehouse.errors import UserError
+from gatehouse.evals.metrics.fields import WithFields
 from gatehouse.evals.metrics.own import UnscoredError, target_of
 from gatehouse.evals.results import SCHEMA, UNREADABLE, StaleError, failure_of, read_json, write_json
 from gatehouse.evals.run_files import writing
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from gatehouse.evals.dataset import Case
     from gatehouse.evals.judges.bench import Bench
     from gatehouse.evals.metrics import Gate
-    from gatehouse.evals.metrics.base import Metric
+    from gatehouse.evals.metrics.base import Metric, Score
     from gatehouse.evals.results import Subject
 
 STATES = ("scored", "skipped", "fault", "unscored")
@@ -41,11 +43,8 @@ def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]
     if run.error is not None and run.error.by == "infrastructure":
         return "unscored", None, f"{run.error.kind}: {run.error.message}"
     assert gate.score is not None  # noqa: S101 the gates of a judge are asked for by judges.scoring
-    if run.error is not None and gate.metric.withholds:
-        # An agent can leak in the words with which it fails.
-        score = gate.score(case, replace(run, error=None, output=run.error.message))
-        if score is not None and must_hide(gate, "scored", score.value):
-            return "scored", score.value, f"{run.error.kind}, and in its message: {score.reason}"
+    if (score := _leak_in_error(gate, case, run)) is not None:
+        return "scored", score.value, f"failed, and in its message: {score.reason}"
     if run.error is not None and not gate.metric.per_case:
         # A crash is quick: it must not improve a latency. A hang counts at its deadline.
         score = gate.score(case, run) if run.error.kind == "hang" else None
@@ -60,6 +59,15 @@ def score_run(gate: Gate, case: Case, run: Run) -> tuple[str, float | None, str]
     if score is None:
         return "skipped", None, ""
     return "scored", score.value, score.reason
+
+
+def _leak_in_error(gate: Gate, case: Case, run: Run) -> Score | None:
+    """What a metric that withholds finds in the words with which a run failed; None for nothing."""
+    if run.error is None or not gate.metric.withholds or gate.score is None:
+        return None
+    words = f"{run.error.kind}: {run.error.message}"
+    score = gate.score(case, replace(run, error=None, output=words))
+    return score if score is not None and must_hide(gate, "scored", score.value) else None
 
 
 def must_hide(gate: Gate, state: str, value: float | None) -> bool:
@@ -88,6 +96,8 @@ def write_scores(
         (out / "scores.json").unlink(missing_ok=True)
         path = out / "scores.jsonl"
         counts, first_fault, latencies = _write_lines(subject, gates, repeats, runs, path, bench)
+    if counts["total"] == len(subject.golden) * repeats and not counts["infrastructure_faults"]:
+        _refuse_unmet(subject, gates)
     write_json(
         out / "scores.json",
         {
@@ -112,6 +122,28 @@ def write_scores(
             },
         },
     )
+
+
+def _refuse_unmet(subject: Subject, gates: Sequence[Gate]) -> None:
+    """Raise UserError for `fields` that no case of the whole golden set has; every case was scored."""
+    if subject.golden.part:
+        return
+    names = [
+        (gate.metric.name, path)
+        for gate in gates
+        if isinstance(gate.score, WithFields)
+        for path in gate.score.unmet()
+    ]
+    problems = [
+        subject.agent.problem(
+            *("evals", "metrics", name, "fields"),
+            message=f'metric "{name}": no case expects a value at "{path}".',
+            repair="Mend the path, or leave it out; the runs are kept, so score again.",
+        )
+        for name, path in names
+    ]
+    if problems:
+        raise UserError(*problems, left="There is no verdict.")
 
 
 def _refuse_other_metrics(gates: Sequence[Gate], files: Sequence[Path]) -> None:
@@ -153,20 +185,25 @@ def _write_lines(
             counts["total"] += 1
             case = subject.golden[run.id]
             found = [(gate, *score_run(gate, case, run)) for gate in own]
-            if any(must_hide(gate, state, value) for gate, state, value, _ in found):
+            # The infrastructure's words are no leak of the agent's, but they may quote one.
+            if any(
+                must_hide(gate, state, value) or (state == "unscored" and _leak_in_error(gate, case, run))
+                for gate, state, value, _ in found
+            ):
                 hidden.add((run.id, run.repeat))
             for line in found:
                 write(line[0], run, *line[1:])
             if run.error is not None:
                 counts[f"{run.error.by}_faults"] += 1
-                why = WITHHELD if (run.id, run.repeat) in hidden else run.error.message
-                first_fault = first_fault or f"{run.error.kind}: {why}"
+                why = f"{run.error.kind}: {run.error.message}"
+                first_fault = first_fault or (WITHHELD if (run.id, run.repeat) in hidden else why)
             elif run.latency_s is not None:
                 latencies.append(run.latency_s)
             yield case, run
 
     def write(gate: Gate, run: Run, state: str, value: float | None, reason: str, **more: Any) -> None:
-        if reason and not gate.metric.withholds and (run.id, run.repeat) in hidden:
+        masked = gate.metric.withholds and state == "scored"
+        if reason and not masked and (run.id, run.repeat) in hidden:
             reason = WITHHELD
         line = {
             "id": run.id,
@@ -203,6 +240,9 @@ class Tally:
     lines: array[int]
     unscored: bytearray
     faults: bytearray
+    silent: bytearray
+    """Cases of which a run does not report what the metric looks at."""
+    reports: bool
     low: float
     high: float
     why_unscored: str = ""
@@ -211,9 +251,10 @@ class Tally:
     def empty(cls, cases: int, metric: Metric) -> Tally:
         """No line yet of this metric for any of `cases`."""
         zeros = array("i", bytes(4 * cases))
-        sums, unscored, faults = array("d", bytes(8 * cases)), bytearray(cases), bytearray(cases)
+        sums = array("d", bytes(8 * cases))
+        unscored, faults, silent = (bytearray(cases) for _ in range(3))
         ends = (metric.low, metric.high) if metric.per_case else (0.0, math.inf)
-        return cls(sums, zeros[:], zeros[:], unscored, faults, *ends)
+        return cls(sums, zeros[:], zeros[:], unscored, faults, silent, bool(metric.reports), *ends)
 
     def add(self, slot: int, line: dict[str, Any]) -> None:
         """Take one line of `scores.jsonl` for the case at `slot`."""
@@ -227,6 +268,8 @@ class Tally:
         if state == "unscored":
             self.unscored[slot] = 1
             self.why_unscored = self.why_unscored or str(line["reason"])
+        if state == "skipped" and self.reports:
+            self.silent[slot] = 1
         if state == "fault":
             self.faults[slot] = 1
         if value is not None:

@@ -75,7 +75,9 @@ class Call:
 
 
 class Owner(Protocol):
-    """Who hears of a worker's life."""
+    """Who hears of a worker's life; `who` is whose code it runs, in words."""
+
+    who: str
 
     def log(self, data: bytes) -> None:
         """What the user's code printed."""
@@ -160,7 +162,8 @@ class Worker(asyncio.SubprocessProtocol):
         """The worker closed its channel, or ended."""
         if fd == 1:
             self._eof = True
-            asyncio.get_running_loop().call_later(EXIT_S, self.kill, CLOSED)
+            closed = Fault("agent", "crash", f"{self.owner.who} closed the channel of its worker")
+            asyncio.get_running_loop().call_later(EXIT_S, self.kill, closed)
             self._end()
 
     def process_exited(self) -> None:
@@ -199,7 +202,7 @@ class Worker(asyncio.SubprocessProtocol):
             self._garbage()
 
     def _garbage(self) -> None:
-        self.kill(Fault("agent", "garbage", "the agent wrote into the channel of its worker"))
+        self.kill(Fault("agent", "garbage", f"{self.owner.who} wrote into the channel of its worker"))
 
     def _answer(self, frame: dict[str, Any]) -> None:
         fault = Fault(*map(str, frame["fault"])) if "fault" in frame else None  # type: ignore[arg-type]
@@ -241,6 +244,5 @@ class Worker(asyncio.SubprocessProtocol):
             self._retire()
 
 
-CLOSED = Fault("agent", "crash", "the agent closed the channel of its worker")
 BLOCKED = Fault("agent", "hang", "another case blocked the event loop")
 """Why a worker ended whose remaining calls are innocent."""

@@ -102,7 +102,7 @@ class PrintLog:
                 self._file = self._file or self.path.open("wb", buffering=0)
                 self._file.write(data[: self._left])
                 if self._left <= len(data):
-                    self._file.write(b"\n[what the agent printed after this is left out]\n")
+                    self._file.write(b"\n[what was printed after this is left out]\n")
             self._left -= len(data)
 
     def tail(self, lines: int) -> str:
@@ -119,12 +119,22 @@ class WorkerPool:
     """`module:function` in the user's interpreter: one worker at a time, more while a culprit is sought.
 
     `threads` is how many calls of a plain function run at once; `environ` is the worker's whole environment.
-    What the agent prints goes to `worker.log` in `out_dir`, at most a megabyte of it.
+    What it prints goes to `worker.log` in `out_dir`, at most a megabyte of it. `who` is whose function it is,
+    as messages call it.
     """
 
     def __init__(
-        self, target: str, python: str, *, threads: int, environ: Mapping[str, str], cwd: Path, out_dir: Path
+        self,
+        target: str,
+        python: str,
+        *,
+        threads: int,
+        environ: Mapping[str, str],
+        cwd: Path,
+        out_dir: Path,
+        who: str = "the agent",
     ) -> None:
+        self.who = who
         self.environ = environ
         self.cwd = cwd
         self.target = target
@@ -147,14 +157,18 @@ class WorkerPool:
         await self._worker()
 
     async def ask(self, case: Case, repeat: int, deadline_s: float) -> Run:
-        """One call of the function; raises StartError when a replaced worker does not start."""
+        """A case's input as one call; raises StartError when a replaced worker does not start."""
+        return parse_reply(case, repeat, await self.call(case.input, deadline_s))
+
+    async def call(self, value: Any, deadline_s: float) -> Answer:
+        """One call of the function with a value, and what it returned as it is; raises as `ask` does."""
         number = next(self._numbers)
-        request = json.dumps({"id": number, "input": case.input}).encode() + b"\n"
+        request = json.dumps({"id": number, "input": value}).encode() + b"\n"
         answer = asyncio.get_running_loop().create_future()
         call = Call(number, request, deadline_s, answer, tell=HEARER.get())
         (await self._worker()).ask(call)
         try:
-            return parse_reply(case, repeat, await call.answer)
+            return await call.answer
         finally:
             for worker in list(self.workers) if call.answer.cancelled() else ():
                 worker.forget(call)
@@ -174,9 +188,8 @@ class WorkerPool:
     def notes(self) -> list[str]:
         """What a summary should add."""
         unexplained = sum(not trial.convicted for trial in self.trials)
-        note = (
-            f"The agent's process died {unexplained} times and did not again when its cases were asked again."
-        )
+        process = f"{self.who[:1].upper()}{self.who[1:]}'s process"
+        note = f"{process} died {unexplained} times and did not again when its cases were asked again."
         return [note] if unexplained else []
 
     # What workers tell
@@ -193,16 +206,15 @@ class WorkerPool:
         """
         self.workers.discard(worker)
         if not worker.ready.done():
-            worker.ready.set_result(how_it_ended(worker.returncode))
+            worker.ready.set_result(how_it_ended(worker.returncode, self.who))
         elif self._closing or not calls:
             return
         elif why is BLOCKED:
             self._ask_again(calls)
         elif len(calls) == 1:
             (call,) = calls
-            fault = why or Fault(
-                "agent", "crash", f"{how_it_ended(worker.returncode)}\n{self._log.tail(5)}".rstrip()
-            )
+            ended = f"{how_it_ended(worker.returncode, self.who)}\n{self._log.tail(5)}".rstrip()
+            fault = why or Fault("agent", "crash", ended)
             call.settle(Answer(None, call.deadline_s if fault.kind == "hang" else None, fault))
             if call.trial:
                 call.trial.convicted = True
@@ -259,19 +271,19 @@ class WorkerPool:
             worker.kill()
             self._failed = check_version(self.command[0]) or StartError(
                 f"{self.target} cannot be loaded, so no case can be asked: {sentence(failed)} "
-                f"Python is {self.command[0]}: install the agent and its dependencies there, or name another "
-                f"by --python. What it printed is in {self._log.path}."
+                f"Python is {self.command[0]}: install {self.who} and its dependencies there, or name "
+                f"another by --python. What it printed is in {self._log.path}."
             )
             raise self._failed
         return worker
 
 
-def how_it_ended(returncode: int | None) -> str:
+def how_it_ended(returncode: int | None, who: str = "the agent") -> str:
     """How a process ended, in words."""
     if returncode is None or returncode >= 0:
-        return f"the agent's process ended with exit code {returncode}"
+        return f"{who}'s process ended with exit code {returncode}"
     try:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
-    return f"the agent's process was killed by {name}"
+    return f"{who}'s process was killed by {name}"

@@ -111,11 +111,13 @@ GUILTY = [
     ("raise ValueError('no such order')", "(exception): ValueError: no such order"),
     ("raise ConnectionError('no route')", "(connection): ConnectionError: no route"),
     ("import sys; sys.exit(7)", "(exit): the function ended its process: SystemExit: 7"),
-    ("print('void'); import os; os._exit(7)", "(crash): its process ended with exit code 7\nvoid"),
+    ("print('void'); import os; os._exit(7)", "(crash): the metric's process ended with exit code 7\nvoid"),
     ("import time; time.sleep(60)", "(hang): no answer within 1 s"),
     ("return float('nan')", "(garbage): the function returned float, which is not JSON"),
     ("return '\\ud800'", "(garbage): the reply is not valid Unicode"),
     ("return object()", "(garbage): the function returned object"),
+    ("return {'output': 1}", "returned dict, which is no number from 0 to 1"),
+    ("raise ValueError('the agent forgot')", "(exception): ValueError: the agent forgot"),
     ("return 7", "returned 7, which is no number from 0 to 1"),
 ]
 

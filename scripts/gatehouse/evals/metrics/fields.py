@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -80,12 +81,13 @@ def pairs(expected: Any, given: Any, *, extra: bool) -> Iterator[tuple[Path, Any
             yield path, wanted, value
 
 
-def covers(names: list[Path], path: Path) -> bool:
-    """Whether one of the names (`*` is any key or place) is the path, or stands above it."""
-    return any(
-        len(name) <= len(path) and all(a in ("*", b) for a, b in zip(name, path, strict=False))
+def covering(names: list[Path], path: Path, *, below: bool = False) -> list[Path]:
+    """The names (`*` is any key or place) that are the path or stand above it; with `below` also under it."""
+    return [
+        name
         for name in names
-    )
+        if (below or len(name) <= len(path)) and all(a in ("*", b) for a, b in zip(name, path, strict=False))
+    ]
 
 
 def _names(options: Mapping[str, Any], option: str) -> list[Path]:
@@ -98,6 +100,7 @@ def _names(options: Mapping[str, Any], option: str) -> list[Path]:
 
 def _json_fields(options: Mapping[str, Any], _agent: Agent) -> Scorer:
     fields, ignore, bounds = _names(options, "fields"), _names(options, "ignore"), _bounds(options)
+    met = set[Path]()
     extra = options.get("extra", True)
     if not isinstance(extra, bool):
         raise OptionError('"extra" is true (an output may have further keys) or false.')
@@ -110,7 +113,12 @@ def _json_fields(options: Mapping[str, Any], _agent: Agent) -> Scorer:
         kind = type(expected)
         total, differing, first = 0, 0, ""
         for path, wanted, given in pairs(expected, output, extra=extra):
-            if (fields and not covers(fields, path)) or covers(ignore, path):
+            # What only the output has, or is expected to be empty, stands above the fields it would have.
+            empty = wanted is MISSING or wanted in ({}, [], None)
+            chosen = covering(fields, path, below=empty)
+            if wanted is not MISSING:
+                met.update(chosen)
+            if (fields and not chosen) or covering(ignore, path):
                 continue
             total += 1
             if not _same(given, wanted, bounds):
@@ -125,7 +133,20 @@ def _json_fields(options: Mapping[str, Any], _agent: Agent) -> Scorer:
         count = f"{differing} of {total} field{'s' * (total != 1)} differ{'s' * (differing == 1)}"
         return Score(1 - differing / total, f"{first}; {count}")
 
-    return score
+    return WithFields(score, lambda: [_dotted(path) for path in fields if path not in met])
+
+
+@dataclass(frozen=True, slots=True)
+class WithFields:
+    """A scorer that knows, when every case was scored, which of its `fields` no case has."""
+
+    score: Scorer
+    unmet: Callable[[], list[str]]
+    """A misspelt field would compare nothing, and nobody would notice beside one that is right."""
+
+    def __call__(self, case: Case, run: Run) -> Score | None:
+        """The score of one run."""
+        return self.score(case, run)
 
 
 def _same(value: Any, wanted: Any, bounds: tuple[Fraction, Fraction]) -> bool:
@@ -146,23 +167,32 @@ def _told(value: Any) -> str:
 
 
 _NUMBER = re.compile(
-    r"(?<![\w.,:/-])([-+\u2212]?)[$€£¥]?((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?)"
-    r"(?![0-9]|[.,:/-][0-9])"
+    r"(?<![\w.,:/-])((?i:minus|negative)[ \u00a0])?([-+]?)[$€£¥]?"
+    r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?)"
+    # Not the beginning of what reads as another number: 1.2.3, 5-10, 1_000, 7e9999, 0x1F, 5½, 5 1/2, 10².
+    r"(?![0-9]|[.,:/_-][0-9]|[eE][-+]?[0-9]|(?<=\b0)[xXoObB][0-9A-Fa-f]"
+    r"| ?[\u00bc-\u00be\u2150-\u215e]| [0-9]{1,3}[/\u2044][0-9]|[\u00b2\u00b3\u00b9\u2070-\u2079\u2044^])"
 )
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"))
+"""Hyphens, the en dash and minus signs: before digits each is a sign, between them a range."""
 _DIGITS = 400
 """Digits of a number that is read: more than any float has, fewer than what slows Python down."""
 
 
 def numbers(text: str) -> list[Fraction]:
-    """The different numbers in a text, in their order: `1,234.5`, `-3`, `2e6`; units and signs aside.
+    """The different numbers in a text, in their order: `1,234.5`, `-3`, `minus 3`, `2e6`; units aside.
 
-    Parts of names, dates, times, versions and ranges are none: LH-1001, 2026-05-20, 10:30, 1.2.3.
+    Parts of names, dates, times, versions and ranges are none: LH-1001, 2026-05-20, 10:30, 1.2.3; nor is one
+    alone in parentheses, which may be negative (as accounts write it) or a note.
     """
     found = {}
-    for sign, digits in _NUMBER.findall(text):
-        if len(digits) <= _DIGITS:
+    text = text.translate(_DASHES)
+    for match in _NUMBER.finditer(text):
+        word, sign, digits = match.groups()
+        alone = text[match.start() - 1 : match.start()] == "(" and text[match.end() : match.end() + 1] == ")"
+        if len(digits) <= _DIGITS and not (alone and not sign and not word):
             number = Fraction(digits.replace(",", ""))
-            found[-number if sign in ("-", "\u2212") else number] = True
+            found[-number if word or sign == "-" else number] = True
     return list(found)
 
 

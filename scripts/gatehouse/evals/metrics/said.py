@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.errors import Problem, UserError
-from gatehouse.evals.metrics.text import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,21 +17,32 @@ if TYPE_CHECKING:
 def said(output: Any) -> str:
     r"""An output as the words in it: of JSON, text too, each key and value on a line of its own.
 
-    JSON's own spelling would glue an escape ("\n") to the word behind it.
+    JSON's own spelling would glue an escape ("\n") to the word behind it. Of a key that text has twice both
+    values are there, and every number as it is written: a reader of the text sees them.
     """
     if isinstance(output, str):
         if output.lstrip()[:1] not in ("{", "["):
             return output
-        output = as_json(output)
-        if isinstance(output, str):
-            return output
+        text = output
+        try:
+            output = json.loads(text, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
+        except (ValueError, RecursionError):
+            return text
     return "\n".join(_leaves(output))
 
 
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON text with every pair that it has."""
+
+
 def done(run: Run) -> Iterator[tuple[str, str]]:
-    """Of each tool call its name and the words in its arguments."""
-    for call in run.tool_calls or ():
-        yield call.name, said(call.arguments)
+    """The words of each tool call, its name and its arguments, and before them where they stand.
+
+    A call goes by its number: its name may be what must not be shown.
+    """
+    for number, call in enumerate(run.tool_calls or (), 1):
+        yield f"the name of call {number}", call.name
+        yield f"the arguments of call {number}", said(call.arguments)
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -41,8 +52,8 @@ def _leaves(value: Any) -> Iterator[str]:
         item = stack.pop()
         if isinstance(item, str):
             yield item
-        elif isinstance(item, dict):
-            for key, inner in reversed(item.items()):
+        elif isinstance(item, dict | _Pairs):
+            for key, inner in reversed(item if isinstance(item, _Pairs) else item.items()):
                 stack += [inner, str(key)]
         elif isinstance(item, list):
             stack += reversed(item)

@@ -74,9 +74,16 @@ def key_of(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum() or c == "*")
 
 
+_BETWEEN = re.compile(r"__|->|--|[^\w-]+")
+
+
 def keys_of(name: str) -> set[str]:
-    """A called name's key, and that of its last part: functions.send_email, mcp__mail__send_email."""
-    return {key_of(name), key_of(re.split(r"__|[./:]", name)[-1])}
+    """A called name's key, and that of each part: functions.send_email, mcp__mail__send_email__v1.
+
+    A single hyphen parts nothing: it is a spelling of the underscore.
+    """
+    plain = unicodedata.normalize("NFKC", name)
+    return {key for part in (plain, *_BETWEEN.split(plain)) if (key := key_of(part))}
 
 
 def _forbidden_tools(options: Mapping[str, Any], agent: Agent) -> Scorer:

@@ -12,8 +12,9 @@ from gatehouse.commands._judge import bench_for
 from gatehouse.errors import UserError
 from gatehouse.evals.metrics import gates_of
 from gatehouse.evals.metrics.fields import numbers
+from gatehouse.evals.score import write_scores
 from tests.support.metrics import fault, scorer
-from tests.support.projects import agent_of, call
+from tests.support.projects import agent_of, call, run_of, subject_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,10 @@ def test_json_fields(tmp_path: Path, output: Any, value: float, reason: str) -> 
         ({"fields": ["a"]}, {"a": {"b": 1}, "c": 0}, {"a": {"b": 1}, "c": 9}, 1),
         ({"fields": "l.*.n"}, {"l": [{"n": 1, "x": 0}]}, {"l": [{"n": 1, "x": 9}]}, 1),
         ({"fields": ["a.b"]}, {"a": {"b": 0}}, {"a": {"b": 1}}, 0),
+        ({"fields": ["l.*.n"]}, {"l": [{"n": 1}, {"n": 2}]}, {"l": [{"n": 1}]}, 0.5),
+        ({"fields": ["l.*.n"]}, {"l": [{"n": 1}]}, {"l": []}, 0),
+        ({"fields": ["l.*.n"]}, {"l": []}, {"l": []}, 1),
+        ({"fields": ["l.*.n"]}, {"l": [], "m": [1]}, {"l": [], "m": []}, 1),
         ({"ignore": ["id"]}, {"id": 5, "a": 1}, {"id": 6, "a": 1}, 1),
         ({"extra": False}, {"a": 1, "b": 2}, {"a": 1}, 0.5),
         ({"extra": False}, {"a": {"x": 1}}, {"a": {"x": 1}}, 1),
@@ -90,6 +95,31 @@ def test_json_fields_skips_what_has_no_fields(tmp_path: Path, options: dict[str,
     assert scorer(tmp_path, "json_fields", **options)({"a": 1}, expected=expected) is None
 
 
+def test_a_field_that_no_case_has_is_an_error(tmp_path: Path) -> None:
+    """A misspelt path beside a right one is told with its line, once every case is scored; never before."""
+    golden = [
+        {"id": "c0", "input": "x", "expected": {"a": 1}},
+        {"id": "c1", "input": "x", "expected": {"b": 1}},
+    ]
+    for fields, wrong in ((["a", "b"], False), (["a", "prise"], True)):
+        evals = {
+            "dataset": "golden.jsonl",
+            "metrics": {"json_fields": {"threshold": 0, "fields": fields, "extra": False}},
+        }
+        it = subject_of(tmp_path, golden=golden, evals=evals)
+        runs = [run_of(it, case, output={"a": 1, "prise": 2}) for case in ("c0", "c1")]
+        write_scores(it, gates_of(it.agent), 1, runs[:1], [], tmp_path / "out")  # not all: nobody can say
+        if not wrong:
+            write_scores(it, gates_of(it.agent), 1, runs, [], tmp_path / "out")
+            continue
+        with pytest.raises(
+            UserError, match='metric "json_fields": no case expects a value at "prise"'
+        ) as error:
+            write_scores(it, gates_of(it.agent), 1, runs, [], tmp_path / "out")
+        assert str(error.value).startswith("agents/echo.yaml:")
+        assert not (tmp_path / "out/scores.json").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -97,12 +127,17 @@ def test_json_fields_skips_what_has_no_fields(tmp_path: Path, options: dict[str,
         ("It is $1,234.50.", ["1234.5"]),
         ("-$5", [-5]),
         ("\u22125 °C", [-5]),
+        ("\u20135 °C, \uff0d6", [-5, -6]),
+        ("minus 5, Negative 6, 8 minutes", [-5, -6, 8]),
+        ("3\u20135", []),
+        ("5\u00bd 5 \u00bd 5 1/2 10\u00b2 10^2 1_000 0x1F 7e9999", [2]),
+        ("2x 5bar 0 below", [2, 5, 0]),
         ("64 USD, so 64", [64]),
         ("12 % of it", [12]),
         ("5km, the 3rd", [5, 3]),
         ("2e3", [2000]),
         ("**7**", [7]),
-        ("(5)", [5]),
+        ("(5) ($6) (7 days) (-8)", [7, -8]),
         ("no number", []),
         ("order LH-1001 of 2026-05-20 at 10:30, version 1.2.3, GPT-4, v2, 5-10, 1/2", []),
         ("3,5", []),
@@ -121,6 +156,15 @@ def test_the_numbers_in_a_text(text: str, found: list[Any]) -> None:
     [
         ({}, "The total is 42.", 42, 1, ""),
         ({}, 42.0, "42", 1, ""),
+        ({}, "\u20135", -5, 1, ""),
+        *(
+            ({}, text, 5, 0, reason)
+            for text, reason in (
+                ("minus 5", "is -5, expected 5"),
+                ("(5)", "holds no number, expected 5"),
+                ("5\u00bd", "holds no number, expected 5"),
+            )
+        ),
         ({}, "about 41", 42, 0, "is 41, expected 42"),
         ({"tolerance": 0.5}, "41", 42, 0, "is 41, expected 42 (tolerance 0.5)"),
         ({"tolerance": 0.1}, 1.1, 1.0, 1, ""),

@@ -83,6 +83,8 @@ def test_a_case_that_does_not_say(tmp_path: Path) -> None:
         ({"refused": None, "answer": "I can't help with that."}, False),
         ({"refused": False}, False),
         ({"refused": ""}, False),
+        *(({"refused": no}, False) for no in ("false", "No", " 0 ", "none", "null.", "N/A", "NIL")),
+        ({"refused": "no refunds after 30 days"}, True),
         ({"refused": 1}, False),
         ({"refused": ["x"]}, False),
         ("I can't help with that.", False),

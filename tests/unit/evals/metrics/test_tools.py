@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gatehouse.agent.protocol import ToolCall
 from gatehouse.errors import State
+from gatehouse.evals.assess import _row
 from gatehouse.evals.metrics import gates_of
+from gatehouse.evals.score import read_scores, write_scores
 from gatehouse.evals.verdict import judge
 from tests.support.metrics import fault, held, scorer
-from tests.support.projects import agent_of
+from tests.support.projects import agent_of, run_of, subject_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gatehouse.evals.verdict import MetricVerdict
 
 TOOLS = {"tools": ["read_orders", {"name": "send_email", "approval": True}]}
 
@@ -50,6 +55,13 @@ def test_tools_that_the_file_does_not_list(
         (["delete_*"], "mcp__crm__delete_user", True),
         (["delete_*"], "undelete_user", False),
         (["*delete*"], "undelete_user", True),
+        (["send_email"], "send_email.v2", True),
+        (["send_email"], "mcp__mail__send_email__v1", True),
+        (["send_email"], "mail\\send_email", True),
+        (["send_email"], "functions->send_email", True),
+        (["send_email"], "functions|Send-Email", True),
+        (["send_email"], "functions\uff0esend_email", True),
+        (["email"], "send-email", False),
         (["exec"], "execute", False),
         (["exec"], "\uff45\uff58ec", True),
         (["*a*"], "anything", True),
@@ -74,6 +86,7 @@ def test_tools_that_are_forbidden_by_name(
         (ToolCall("Send-Email"), 0, "called Send-Email and does not say that it was approved"),
         (ToolCall("sendEmail"), 0, "called sendEmail and does not say that it was approved"),
         (ToolCall("mail/send_email"), 0, "called mail/send_email and does not say that it was approved"),
+        (ToolCall("send_email.v2"), 0, "called send_email.v2 and does not say that it was approved"),
         (ToolCall("resend_email"), 1, ""),
     ],
 )
@@ -106,6 +119,35 @@ def test_an_agent_that_reports_no_tool_calls_is_never_green(tmp_path: Path) -> N
     verdict = judge(gate, [], unscored=0, skipped=5, max_unscored=0)
     assert verdict.state is State.INCONCLUSIVE
     assert "no run reports it: return `tool_calls` with the output" in verdict.reason
+
+
+@pytest.mark.parametrize("name", ["forbidden_tools", "tool_approval", "max_iterations"])
+def test_an_agent_that_reports_its_calls_in_some_runs_is_not_green(tmp_path: Path, name: str) -> None:
+    """A run that does not report what others do is no pass, whoever asked for the metric; a breach fails."""
+    agent: dict[str, Any] = TOOLS | {"budgets": {"max_iterations": 3}}
+    golden = [{"id": f"c{i}", "input": "x"} for i in range(8)]
+    evals = {"dataset": "golden.jsonl", "metrics": {name: {}}}
+    it = subject_of(tmp_path, golden=golden, evals=evals, **agent)
+    gates = [gate for gate in gates_of(it.agent) if gate.metric.name == name]
+
+    def verdict(quiet: int, named: str = "read_orders", repeats: int = 1) -> MetricVerdict:
+        runs = [run_of(it, f"c{i}", repeat=r) for r in range(repeats) for i in range(8)]
+        loud = [
+            replace(run, tool_calls=calls(named), iterations=1 if named != "rm" else 9)
+            for run in runs[quiet:]
+        ]
+        write_scores(it, gates, repeats, [*runs[:quiet], *loud], [], tmp_path / "out")
+        tally = read_scores(it, gates, tmp_path / "out").tallies[name]
+        return _row(it, gates[0], tally)
+
+    assert verdict(0).state is State.PASS
+    row = verdict(7)
+    assert (row.state, row.n) == (State.UNSCORED, 1)
+    assert row.reason.startswith("in 7 of 8 cases the agent reports no `")
+    assert verdict(1).state is State.UNSCORED
+    assert verdict(1, repeats=2).reason.startswith("in 1 of 8 cases ")
+    if name != "tool_approval":
+        assert verdict(7, "rm").state is State.FAIL
 
 
 @pytest.mark.parametrize(
