@@ -62,11 +62,11 @@ JUDGE = {
     "notes": ["a note"],
 }
 OPTIONAL = {
-    "run": {"dataset.selected", "dataset.of", "options.own_metrics"},
-    "eval": {"dataset.selected", "dataset.of", "exit_code"},
-    "cost": {"dataset.selected", "dataset.of", "exit_code"},
+    "run": {"dataset.selected", "dataset.of", "dataset.instead_of", "options.own_metrics"},
+    "eval": {"dataset.selected", "dataset.of", "dataset.instead_of", "exit_code"},
+    "cost": {"dataset.selected", "dataset.of", "dataset.instead_of", "exit_code"},
 }
-"""Keys that only other results have: those of a part of a golden set, or of a gate without a verdict."""
+"""Keys that only others have: results of a part, of another golden set, or of a gate without a verdict."""
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest
 
 from gatehouse.agent.definition import load_agent
 from gatehouse.commands.build import agents_of
+from gatehouse.evals.dataset import GoldenSet
 from gatehouse.rehearse.origin import run_git
 from gatehouse.release.checkout import read_checkout
 from gatehouse.release.dist import BUILD, NOTES, SUMS, load_build, sha256_of
@@ -343,6 +344,7 @@ def test_agents_are_never_left_out_in_silence(tmp_path: Path) -> None:
     [agent] = load_build(package / "dist").agents
     assert (agent.name, agent.path) == ("echo", "agents/echo.yaml")
     assert agent.digest == load_agent("agents/echo.yaml", folder).digest
+    assert agent.golden == GoldenSet("golden.jsonl", folder).digest
 
 
 def test_a_package_of_several_with_agents_of_its_own(tmp_path: Path) -> None:

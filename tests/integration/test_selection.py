@@ -191,6 +191,112 @@ def test_a_name_that_no_case_has_runs_nothing(tmp_path: Path) -> None:
     assert not (folder / ".gatehouse/echo/runs.jsonl").exists()
 
 
+FILES = "1 of 2 files of the golden set, selected by --dataset"
+
+
+def verdict_as_evidence(folder: Path, golden: str = "") -> str:
+    """Why what lies there lets nobody publish; "" where it does."""
+    agent = Agent("echo", "agents/echo.yaml", 1, results(folder)["agent"]["digest"], "warn", golden)
+    verdict = verdict_of(agent, read_verdict(folder / ".gatehouse/echo"))
+    return "" if verdict.allows(agent) else verdict.reason
+
+
+def test_some_files_of_the_agents_golden_set_are_a_part(tmp_path: Path) -> None:
+    """`--dataset` with one of two files passes nowhere: no gate, no stage, no evidence takes it for all."""
+    folder = project(tmp_path)
+    asked = ("--dataset", "./golden.jsonl")
+    assert call(folder, "eval-gate", *asked).code == 0
+    verdict = results(folder)
+    assert (verdict["state"], verdict["cases"]) == ("inconclusive", 3)
+    assert verdict["reason"] == f"{FILES}: 1 of 1 metrics pass; only the whole golden set can pass"
+    assert verdict["dataset"]["selected"] == {"tags": [], "cases": [], "files": 2}
+    assert verdict["dataset"] == results(folder, "run.json")["dataset"]
+    assert verdict["warnings"] == []
+    assert call(folder, "cost-gate").code == 0
+    assert results(folder, "cost.json")["reason"].startswith(f"{FILES}: ")
+    assert verdict_as_evidence(folder) == "eval.json is of a part of the golden set (1 of 2 files)"
+    assert call(folder, "scorecard").code == 0
+    text = (folder / ".gatehouse/scorecard.md").read_text()
+    assert FILES in unescape(text).splitlines()[0]
+    assert "--dataset golden.jsonl --threshold" in text
+    for stage in ("score", "verdict"):
+        done = call(folder, stage)
+        assert (done.code, f"part of the golden set ({FILES}), and the whole" in done.out + done.err) == (
+            3,
+            True,
+        )
+    (folder / ".gatehouse/echo/run.json").write_text(
+        json.dumps(results(folder, "run.json") | {"complete": False})
+    )
+    assert "kept from the run before" not in call(folder, "run").out
+
+
+def test_a_part_of_some_files_says_both(tmp_path: Path) -> None:
+    """`--dataset` and `--tag` together: how many of those files' cases, and how many of the files."""
+    folder = project(tmp_path)
+    assert call(folder, "eval-gate", "--dataset", "golden.jsonl", "--tag", "smoke").code == 0
+    told = f"2 of 3 cases, selected by --tag smoke, in {FILES}: "
+    assert results(folder)["reason"].startswith(told)
+    assert results(folder)["state"] == "inconclusive"
+
+
+def test_some_files_that_fail_fail(tmp_path: Path) -> None:
+    """A part that fails is a failed gate, as ever."""
+    folder = project(tmp_path, metrics={"exact_match": 0.9})
+    assert call(folder, "eval-gate", "--dataset", "golden.jsonl").code == 1
+    assert results(folder)["reason"].startswith(f"{FILES}: exact_match: ")
+
+
+def test_the_agents_own_files_are_the_whole_however_they_are_named(tmp_path: Path) -> None:
+    """In another order or spelling they are the same golden set, with the same digest."""
+    folder = project(tmp_path)
+    assert call(folder, "eval-gate").code == 0
+    whole = results(folder)
+    assert (
+        call(folder, "eval-gate", "--dataset", "./more.yaml", "--dataset", "agents/../golden.jsonl").code == 0
+    )
+    assert (results(folder)["dataset"], results(folder)["state"]) == (whole["dataset"], "pass")
+    assert verdict_as_evidence(folder, whole["dataset"]["digest"]) == ""
+    (folder / "more.yaml").write_text('- {id: c3, input: "3", expected: "3"}\n')
+    assert call(folder, "eval-gate").code == 0
+    assert results(folder)["state"] == "pass"
+    assert "is of another golden set than the built files hold" in verdict_as_evidence(
+        folder, whole["dataset"]["digest"]
+    )
+
+
+@pytest.mark.parametrize("others", [("other.csv",), ("golden.jsonl", "other.csv")])
+def test_another_golden_set_is_told_and_is_no_evidence(tmp_path: Path, others: tuple[str, ...]) -> None:
+    """With files that are not the agent's the verdict stands, says so, and lets nobody publish."""
+    folder = project(tmp_path)
+    (folder / "other.csv").write_text("id,input,expected\nx,hello,hello\n")
+    assert call(folder, "eval-gate", *(f"--dataset={path}" for path in others)).code == 0
+    verdict = results(folder)
+    own = "golden.jsonl, more.yaml"
+    assert verdict["state"] == "pass"
+    assert verdict["dataset"]["instead_of"] == own.split(", ")
+    assert verdict["warnings"] == [
+        f"Judged on {', '.join(others)}, not on the golden set of the agent file ({own})."
+    ]
+    assert call(folder, "cost-gate").code == 0
+    assert results(folder, "cost.json")["dataset"] == verdict["dataset"]
+    assert "is not the golden set of the agent file" in verdict_as_evidence(folder)
+
+
+def test_an_agent_without_a_golden_set_takes_any(tmp_path: Path) -> None:
+    """Where the agent file names none, `--dataset` is the whole, without a warning."""
+    folder = project(tmp_path)
+    path = folder / "agents/echo.yaml"
+    names = "    dataset:\n    - golden.jsonl\n    - more.yaml\n"
+    assert names in path.read_text()
+    path.write_text(path.read_text().replace(names, ""))
+    assert call(folder, "eval-gate", "--dataset", "golden.jsonl").code == 0
+    assert (results(folder)["state"], results(folder)["warnings"]) == ("pass", [])
+    assert not results(folder)["dataset"].keys() & {"selected", "instead_of"}
+    assert call(folder, "cost-gate").code == 0
+    assert verdict_as_evidence(folder) == ""
+
+
 def test_options_replace_the_files_of_the_agent(tmp_path: Path) -> None:
     """`--dataset` given twice is two files, in a variable one a line, and none of the agent's."""
     folder = project(tmp_path)

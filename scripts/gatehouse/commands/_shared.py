@@ -21,7 +21,7 @@ from gatehouse.errors import Exit, GatehouseError, InfrastructureError, State, U
 from gatehouse.evals.dataset import GoldenSet
 from gatehouse.evals.metrics import Gate, gates_of
 from gatehouse.evals.results import OUT, SCHEMA, StaleError, Subject, find_runs, write_json
-from gatehouse.evals.selection import Chosen, Selection
+from gatehouse.evals.selection import Chosen, Selection, held_to
 from gatehouse.github.escape import plain
 from gatehouse.github.event import current_commit
 from gatehouse.github.runner import annotate, in_actions, set_outputs, show_error
@@ -140,16 +140,16 @@ def folder_of(name: str, out: Path | None) -> Path:
 
 def subject_of(agent: Agent, dataset: Chosen) -> Subject:
     """The agent with its golden set and the commit at hand; raises UserError."""
-    paths = dataset.paths or agent.evals.dataset
-    if not paths:
+    dataset, instead_of = held_to(agent.evals.dataset, dataset, Path.cwd())
+    if not dataset.paths:
         raise UserError(
             agent.problem(
                 message="the agent file names no golden set.",
                 repair="Write evals: {dataset: FILE}, or give --dataset FILE.",
             )
         )
-    golden = GoldenSet(paths, selection=dataset.selection)
-    return Subject(agent, golden, current_commit(Path.cwd()))
+    golden = GoldenSet(dataset.paths, selection=dataset.selection)
+    return Subject(agent, golden, current_commit(Path.cwd()), instead_of)
 
 
 def eval_gates(agent: Agent, threshold: dict[str, float] | None) -> list[Gate]:

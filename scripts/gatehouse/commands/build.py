@@ -23,6 +23,7 @@ from gatehouse.agent.interpreter import worker_environment
 from gatehouse.commands._agents import AGENT_FILES, agent_files, agents_named, require_unique
 from gatehouse.commands._release import file_paths
 from gatehouse.errors import InfrastructureError, Problem, UserError
+from gatehouse.evals.results import digest_of
 from gatehouse.github.escape import markdown_inline, plain
 from gatehouse.github.event import Event
 from gatehouse.github.runner import annotate, append_summary, in_actions, say, set_outputs
@@ -208,7 +209,8 @@ def agents_of(checkout: Checkout, patterns: tuple[str, ...]) -> tuple[Agent, ...
                 problems += error.problems
                 continue
             strict: Any = agent.evals.on_inconclusive
-            agents.append(Agent(agent.name, file, agent.version, agent.digest, strict))
+            golden = digest_of(agent.evals.dataset, Path.cwd())
+            agents.append(Agent(agent.name, file, agent.version, agent.digest, strict, golden))
     if problems:
         raise UserError(*problems, left=NOTHING)
     return tuple(agents)

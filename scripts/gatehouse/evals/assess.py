@@ -93,7 +93,12 @@ def assess(
         "fixed": [],
         "judge": scores.info.get("judge"),
         "extras": sorted({gate.metric.extra for gate in gates if gate.metric.extra}),
-        "warnings": [*map(str, subject.agent.warnings), *_notes(runs), *_left_out(gates, rows)],
+        "warnings": [
+            *map(str, subject.agent.warnings),
+            *subject.warnings(),
+            *_notes(runs),
+            *_left_out(gates, rows),
+        ],
     }
 
 
@@ -169,6 +174,7 @@ def _row(subject: Subject, gate: Gate, tally: Tally) -> MetricVerdict:
         skipped=cases - unscored - len(values),
         max_unscored=subject.agent.evals.max_unscored,
         why_unscored=tally.why_unscored,
+        silent=sum(tally.silent),
     )
     return trusted(row, _trust(subject, gate, values)) if "judge" in gate.metric.models else row
 

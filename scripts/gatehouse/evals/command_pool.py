@@ -14,7 +14,6 @@ import os
 import select
 import signal
 from contextlib import suppress
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from shutil import which
@@ -22,9 +21,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from gatehouse.agent.protocol import Fault, MalformedError, Run
+from gatehouse.agent.source import RefusedError, parse_json
 from gatehouse.errors import GatehouseError, InfrastructureError, Problem, UserError
 from gatehouse.evals.asked import tell
-from gatehouse.evals.worker import EXIT_S, MAX_REPLY, Answer
+from gatehouse.evals.worker import EXIT_S, LAST_WORDS_S, MAX_REPLY, Answer
 from gatehouse.evals.worker_pool import (
     REPLY_KEYS,
     TAIL_BYTES,
@@ -33,7 +33,6 @@ from gatehouse.evals.worker_pool import (
     how_it_ended,
     last_lines,
     parse_reply,
-    sentence,
 )
 from gatehouse.github.escape import plain
 
@@ -60,17 +59,9 @@ class CommandPool:
     tries = 2
 
     def __init__(
-        self,
-        words: Sequence[str],
-        *,
-        concurrency: int,
-        environ: Mapping[str, str],
-        cwd: Path,
-        out_dir: Path,
+        self, words: Sequence[str], *, concurrency: int, environ: Mapping[str, str], cwd: Path, out_dir: Path
     ) -> None:
-        self.words = words
-        self.environ = environ
-        self.cwd = cwd
+        self.words, self.environ, self.cwd = words, environ, cwd
         self.log = PrintLog(out_dir / "worker.log")
         self.unasked = 0
         """Times that a process wrote what nobody had asked for."""
@@ -164,11 +155,13 @@ class CommandPool:
             raise self._failed
         if self._answered or self._failures < HOPELESS_AFTER:
             return
+        # What the agent wrote stands in a message behind a colon or on lines of its own: it may be a secret.
+        ours = fault.message.partition("\n")[0].partition(":")[0]
         self._failed = StartError(
             f"{plain(self.words[0], SHOWN)} answered none of the first {self._failures} cases, so no other "
-            f"is asked. The last one: {sentence(fault.message)} A reply is one line of JSON on its standard "
-            "output, flushed at once; anything else belongs on standard error. What it printed there is in "
-            f"{self.log.path}."
+            f"is asked. The last one: {fault.kind}, {ours}. A reply is one line of "
+            "JSON on its standard output, flushed at once; anything else belongs on standard error. What it "
+            f"printed is in {self.log.path}."
         )
         raise self._failed
 
@@ -224,8 +217,11 @@ class _Process(asyncio.SubprocessProtocol):
         finally:
             self._reply = None
         if isinstance(got, Fault) and got.kind == "hang" and not self.pool.heard:
-            got = replace(got, message=f"{got.message}. {NOTHING_YET}")
+            told = "Nothing has come on its standard output yet: is each line flushed?"
+            got = Fault("agent", "hang", f"{got.message}. {told}")
         answer = _answer_of(got, id_, min(perf_counter() - started, deadline_s))
+        if answer.fault and isinstance(got, bytes):
+            self.pool.log.write(got[:TAIL_BYTES] + b"\n")
         if answer.fault:
             self.kill(answer.fault)
         else:
@@ -280,7 +276,8 @@ class _Process(asyncio.SubprocessProtocol):
         """The process closed a channel, or ended."""
         if fd == 0:
             self._deaf = True
-            if exc:  # it did not read all of the request, so it will not answer
+            # It did not read all of the request, or perhaps none: it may have closed after its last answer.
+            if exc or (self.answered and self._reply):
                 self._end_soon(DEAF)
         elif fd == 1:
             self._eof = True
@@ -326,9 +323,6 @@ class _Process(asyncio.SubprocessProtocol):
         self.kill(Fault("agent", "garbage", "it wrote to its standard output before it was asked"))
 
 
-NOTHING_YET = "Nothing has come on its standard output yet: is each line flushed?"
-LAST_WORDS_S = 0.02
-"""Seconds to read what an ended process wrote last on its standard error."""
 STOPPED = Fault("agent", "crash", "the run was stopped")
 DEAF = Fault("agent", "crash", "the agent's process closed its standard input and did not read the request")
 MUTE = Fault("agent", "crash", "the agent's process closed its standard output and did not answer")
@@ -337,10 +331,8 @@ TOO_LARGE = Fault("agent", "too large", f"the reply has more than {MAX_REPLY} by
 
 def _answer_of(got: bytes | Fault, id_: str, seconds: float) -> Answer:
     """What a line or its absence answers: the reply without its id, or a fault where it is none to `id_`."""
-    if isinstance(got, Fault):
-        return Answer(None, seconds, got)
     try:
-        return Answer(parse_line(got, id_), seconds)
+        return Answer(None, seconds, got) if isinstance(got, Fault) else Answer(parse_line(got, id_), seconds)
     except MalformedError as error:
         return Answer(None, seconds, Fault("agent", "garbage", str(error)))
 
@@ -348,12 +340,15 @@ def _answer_of(got: bytes | Fault, id_: str, seconds: float) -> Answer:
 def parse_line(line: bytes, id_: str) -> dict[str, Any]:
     """The reply in a line without its id; raises MalformedError for what answers no request with that id."""
     shown = plain(line[: 4 * SHOWN].decode(errors="replace"), SHOWN)
+    data, why = None, ""
     try:
-        data = json.loads(line)
-    except (ValueError, RecursionError):
-        data = None
+        data = parse_json(line.decode("utf-8-sig"))
+    except RefusedError as error:
+        why = "" if error.message.startswith("not JSON") else plain(error.message, SHOWN) + " In "
+    except UnicodeDecodeError:
+        pass
     if not isinstance(data, dict):
-        raise MalformedError(f"it wrote a line that is no JSON object: {shown}")
+        raise MalformedError(f"it wrote a line that is no JSON object: {why}{shown}")
     if data.pop("id", None) != id_:
         raise MalformedError(f'the "id" of its reply is not that of the request: {shown}')
     return data

@@ -93,8 +93,8 @@ class GoldenSet:
         self.digest = joined([file.digest for file in self._files], self.selection)
         """`sha256:` of the file's bytes; of several files, or a part, one that is made of theirs."""
         self.of = len(self.index)
-        """Cases of the whole golden set."""
-        if self.selection:
+        """Cases of the files."""
+        if self.selection.tags or self.selection.cases:
             self._select()
 
     def __len__(self) -> int:
@@ -123,7 +123,7 @@ class GoldenSet:
     @property
     def part(self) -> str:
         """How much of the whole this is, as `3 of 40 cases, selected by --case a`; "" for the whole."""
-        return told(self.selection, len(self), self.of)
+        return told(self.selection, len(self), self.of, len(self.paths))
 
     def header(self) -> dict[str, Any]:
         """What the `dataset` of a results file says of it."""

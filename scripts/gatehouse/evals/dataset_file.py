@@ -77,8 +77,7 @@ class WholeFile(GoldenFile):
 
     def __init__(self, path: str, place: Path) -> None:
         super().__init__(path, place)
-        self._kept = bytearray()
-        self._checked: bytes | None = None
+        self._kept = io.BytesIO()
 
     def text(self) -> str:
         """The file's text; raises RefusedError (too large, no UTF-8) or OSError."""
@@ -97,13 +96,10 @@ class WholeFile(GoldenFile):
 
     def keep(self, row: Row) -> int:
         """Where the case stands among those that are held."""
-        offset = len(self._kept)
-        self._kept += canonical(row.data)
-        self._kept += b"\n"
+        offset = self._kept.tell()
+        self._kept.write(canonical(row.data) + b"\n")
         return offset
 
     def open(self) -> BinaryIO:
         """The cases that are held."""
-        if self._checked is None:
-            self._checked, self._kept = bytes(self._kept), bytearray()
-        return io.BytesIO(self._checked)
+        return io.BytesIO(self._kept.getvalue())  # which shares the bytes, and copies none

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.protocol import MalformedError, Run, RunInfo, read_runs, replace_file
-from gatehouse.agent.source import check_file, locate
+from gatehouse.agent.source import RefusedError, check_file, locate
 from gatehouse.errors import InfrastructureError
 from gatehouse.evals.run_files import writing
-from gatehouse.evals.selection import chosen_in, joined, told
+from gatehouse.evals.selection import chosen_in, first_few, joined, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +41,8 @@ class Subject:
     agent: Agent
     golden: GoldenSet
     commit: str | None
+    instead_of: tuple[str, ...] = ()
+    """The files of the agent file's golden set, where `golden` is another."""
 
     def header(self) -> dict[str, Any]:
         """The keys with which every results file says what it is of."""
@@ -52,9 +54,16 @@ class Subject:
                 "digest": agent.digest,
                 "path": agent.path,
             },
-            "dataset": golden.header(),
+            "dataset": golden.header() | ({"instead_of": list(self.instead_of)} if self.instead_of else {}),
             "commit": self.commit,
         }
+
+    def warnings(self) -> list[str]:
+        """What a verdict should say of what it is of."""
+        if not self.instead_of:
+            return []
+        files = first_few(self.golden.paths), first_few(self.instead_of)
+        return ["Judged on {}, not on the golden set of the agent file ({}).".format(*files)]
 
     def check(self, agent: dict[str, Any], dataset: dict[str, Any], commit: str | None, path: Path) -> None:
         """Raise StaleError where the header of `path` is of something else."""
@@ -63,7 +72,7 @@ class Subject:
             found, asked = (f"a part of the golden set ({part})" if part else "the whole" for part in parts)
             raise StaleError(
                 f"{path} is of {found}, and {asked} is asked for: it does not count. "
-                "Run the agent again, or give the same --tag and --case as before."
+                "Run the agent again, or give the same --dataset, --tag and --case as before."
             )
         for what, theirs, ours in (
             ("agent", agent["digest"], self.agent.digest),
@@ -80,7 +89,8 @@ class Subject:
 def _part_in(dataset: dict[str, Any], path: Path) -> str:
     """How much of its golden set the header of `path` is of; "" for the whole; raises StaleError."""
     try:
-        return told(chosen_in(dataset).selection, int(dataset["cases"]), int(dataset.get("of") or 0))
+        chosen = chosen_in(dataset)
+        return told(chosen.selection, int(dataset["cases"]), int(dataset.get("of") or 0), len(chosen.paths))
     except UNREADABLE as error:
         raise StaleError(f'{path}: "dataset" is malformed ({error}). Run the agent again.') from None
 
@@ -97,6 +107,13 @@ def digest_now(dataset: dict[str, Any], root: Path) -> str:
         with place.open("rb") as file:
             digests.append(f"sha256:{file_digest(file, 'sha256').hexdigest()}")
     return joined(digests, chosen.selection)
+
+
+def digest_of(paths: Sequence[str], root: Path) -> str:
+    """The digest of a golden set by its files under `root`; "" without any, or where one is not there."""
+    with suppress(RefusedError, OSError):
+        return digest_now({"paths": list(paths)}, root) if paths else ""
+    return ""
 
 
 def _short(digest: str | None) -> str:

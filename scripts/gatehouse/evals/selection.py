@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.agent.digest import canonical, sha256
+from gatehouse.agent.source import RefusedError, locate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,30 +22,33 @@ LONGEST = 60
 class Selection:
     """Which cases are taken: those with one of the `tags`, and those with one of the ids in `cases`.
 
-    Without any it is the whole golden set. Both are sorted, each name once, so that equal parts are equal.
+    Without any it is every case of the files. Both are sorted, each name once, so that equal parts are equal.
     """
 
     tags: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
+    files: int = 0
+    """How many files the golden set of the agent file has, where only some of them are asked; else 0."""
 
     def __post_init__(self) -> None:
         for name in ("tags", "cases"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
 
     def __bool__(self) -> bool:
-        return bool(self.tags or self.cases)
+        return bool(self.tags or self.cases or self.files)
 
     def __str__(self) -> str:
         """As people read it: `--tag smoke --case a, b and 4 more`."""
         return " ".join(
-            f"{option} {_shown(names)}"
+            f"{option} {first_few(names)}"
             for option, names in (("--tag", self.tags), ("--case", self.cases))
             if names
         )
 
-    def to_json(self) -> dict[str, list[str]]:
+    def to_json(self) -> dict[str, Any]:
         """As it stands in the header of a results file."""
-        return {"tags": list(self.tags), "cases": list(self.cases)}
+        names = {"tags": list(self.tags), "cases": list(self.cases)}
+        return names | ({"files": self.files} if self.files else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,34 @@ def chosen_in(dataset: Any) -> Chosen:
     for name, values in lists.items():
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise ValueError(f'"{name}" is no list of texts')
-    return Chosen(tuple(paths), Selection(tuple(selected["tags"]), tuple(selected["cases"])))
+    if type(files := selected.get("files", 0)) is not int or files < 0:
+        raise ValueError('"files" is no count')
+    return Chosen(tuple(paths), Selection(tuple(selected["tags"]), tuple(selected["cases"]), files))
+
+
+def held_to(own: Sequence[str], asked: Chosen, root: Path) -> tuple[Chosen, tuple[str, ...]]:
+    """What is asked of the agent file's `own` files, in their order and spelling; and () or what it replaces.
+
+    Some of them are a part of the golden set. Where another file is among those that are asked, it is another
+    golden set: then `own` comes back too, as what it stands in place of.
+    """
+    places = [_place(root, path) for path in asked.paths]
+    mine = {_place(root, path): path for path in own}
+    if not places or len(set(places)) < len(places):  # what is named twice is refused as it was written
+        return Chosen(asked.paths or tuple(own), replace(asked.selection, files=0)), ()
+    if not mine.keys() >= set(places):
+        return replace(asked, selection=replace(asked.selection, files=0)), tuple(own)
+    paths = tuple(path for place, path in mine.items() if place in places)
+    files = len(mine) if len(paths) < len(mine) else 0
+    return Chosen(paths, replace(asked.selection, files=files)), ()
+
+
+def _place(root: Path, path: str) -> Path:
+    """Where a file lies; of one that is refused later, something that is no other's place."""
+    try:
+        return locate(root, path)
+    except RefusedError:
+        return Path(path)
 
 
 def joined(digests: Sequence[str], selection: Selection) -> str:
@@ -71,12 +103,20 @@ def joined(digests: Sequence[str], selection: Selection) -> str:
     return sha256(canonical([whole, selection.to_json()])) if selection else whole
 
 
-def told(selection: Selection, cases: int, of: int) -> str:
-    """How much of the golden set a part is: `3 of 40 cases, selected by --case a, b, c`; "" for the whole."""
-    return f"{cases} of {of} cases, selected by {selection}" if selection else ""
+def told(selection: Selection, cases: int, of: int, files: int = 1) -> str:
+    """How much of the golden set a part is; "" for the whole.
+
+    `3 of 40 cases, selected by --case a, b, c`, or `1 of 2 files of the golden set, selected by --dataset`.
+    """
+    some = selection.tags or selection.cases
+    parts = [f"{cases} of {of} cases, selected by {selection}"] if some else []
+    if selection.files:
+        parts.append(f"{files} of {selection.files} files of the golden set, selected by --dataset")
+    return ", in ".join(parts)
 
 
-def _shown(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
+    """`a, b, c and 4 more`, each name cut."""
     short = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names[:SHOWN]]
     more = len(names) - SHOWN
     return ", ".join(short) + (f" and {more} more" if more > 0 else "")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.errors import State, plain_number
+from gatehouse.evals.selection import first_few
 from gatehouse.evals.statistics import (
     Interval,
     mean_interval,
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 CRITICAL = "critical_cases"
 """The row for the cases that the golden set marks `critical`: every one must pass."""
-SHOWN_IDS = 3
-"""Critical cases that a reason names; all of them stand first among the failing cases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +114,14 @@ def judge(
     skipped: int,
     max_unscored: int,
     why_unscored: str = "",
+    silent: int = 0,
 ) -> MetricVerdict:
     """The verdict of one metric from the values of its cases, the mean of their repeats each.
 
     `unscored` cases are missing through the infrastructure's fault, `skipped` ones have nothing that the
-    metric could measure. A gate that fails whatever the unscored cases would have been, fails; otherwise more
-    than `max_unscored` of them leave it unscored.
+    metric could measure; of `silent` ones a run does not report it, which is no pass where others do. A gate
+    that fails whatever the unscored cases would have been, fails; otherwise more than `max_unscored` of them
+    leave it unscored.
     """
     metric = gate.metric
     value, interval = aggregate(metric, values) if values else (None, None)
@@ -158,6 +159,9 @@ def judge(
         return verdict(State.UNSCORED, f"no case could be measured: {why}")
     if _fails(gate, values):
         return verdict(State.FAIL, _why_failed(gate, values))
+    if silent:
+        total = len(values) + unscored + skipped
+        return verdict(State.UNSCORED, f"in {silent} of {total} cases the agent reports no {metric.reports}")
     if gate.floor == "interval" and gate.threshold is not None:
         return verdict(*_by_interval(gate, gate.threshold, interval))
     if gate.threshold is None:
@@ -226,7 +230,7 @@ def judge_critical(critical: int, failed: Sequence[str], unscored: Sequence[str]
         return None
     state = State.FAIL if failed else State.UNSCORED if unscored else State.PASS
     ids = failed or unscored
-    shown = ", ".join(ids[:SHOWN_IDS]) + (f" and {len(ids) - SHOWN_IDS} more" if len(ids) > SHOWN_IDS else "")
+    shown = first_few(ids)  # all of them stand first among the failing cases
     reason = {
         State.FAIL: f"{len(failed)} of {critical} failed, and every one must pass: {shown}",
         State.UNSCORED: f"{len(unscored)} of {critical} unscored, and every one must pass: {shown}",

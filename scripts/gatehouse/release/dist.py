@@ -42,6 +42,8 @@ class Agent:
     version: str | float
     digest: str
     on_inconclusive: Literal["warn", "fail"]
+    golden: str = ""
+    """Digest of the golden set that the agent file names; "" where it names none, or a file is not there."""
 
 
 @dataclass(frozen=True, slots=True)

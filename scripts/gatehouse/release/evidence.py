@@ -75,7 +75,7 @@ def verdict_of(agent: Agent, files: Mapping[str, bytes], run_url: str = "") -> V
     judged: dict[str, tuple[State, str]] = {}
     for name, content in kept.items():
         data, fault = _parse(content, name.removesuffix(".json"))
-        fault = fault or _mismatch(data["agent"], agent) or _part(data["dataset"])
+        fault = fault or _mismatch(data["agent"], agent) or _other_set(data["dataset"], agent)
         if fault:
             return Verdict(State.UNSCORED, f"{name} {fault}", run_url=run_url)
         judged[name] = State(data["state"]), " ".join(plain(data["reason"], _REASON).split())
@@ -93,11 +93,21 @@ def _mismatch(theirs: dict[str, Any], agent: Agent) -> str:
     return ""
 
 
-def _part(dataset: dict[str, Any] | None) -> str:
-    """How a verdict is one on a part of the golden set, which proves nothing; "" where it is on the whole."""
-    if not (dataset and dataset.get("selected")):
+def _other_set(dataset: dict[str, Any] | None, agent: Agent) -> str:
+    """How a verdict is on a part of the golden set, or on another; "" where it is on the whole."""
+    if not dataset:
         return ""
-    return f"is of a part of the golden set ({dataset['cases']} of {dataset.get('of')} cases)"
+    if selected := dataset.get("selected"):
+        count = f"{dataset['cases']} of {dataset.get('of')} cases"
+        if selected.get("files"):
+            count = f"{len(dataset.get('paths', []))} of {selected['files']} files"
+        return f"is of a part of the golden set ({count})"
+    if dataset.get("instead_of"):
+        return f"is of {plain(dataset['path'], 200)}, which is not the golden set of the agent file"
+    if agent.golden and _bare(dataset["digest"]) != _bare(agent.golden):
+        theirs, ours = _bare(dataset["digest"])[:12], _bare(agent.golden)[:12]
+        return f"is of another golden set than the built files hold ({theirs}, not {ours})"
+    return ""
 
 
 def _bare(digest: str | None) -> str:

@@ -236,9 +236,9 @@ def test_a_fault_can_leak_too(tmp_path: Path) -> None:
         assert SECRET not in json.dumps(verdict)
         case = verdict["failing_cases"][-1]
         assert case["reasons"]["exact_match"] == WITHHELD
-        assert case["reasons"]["secret_leak"].startswith("crash, and in its message: ")
+        assert case["reasons"]["secret_leak"].startswith("failed, and in its message: ")
         assert case["tool_calls"].startswith("withheld")
-    assert verdict["reason"].endswith(f"all 2 runs ended in an error: crash: {WITHHELD}")
+    assert verdict["reason"].endswith(f"all 2 runs ended in an error: {WITHHELD}")
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,12 @@ BREACHES = {
     "no object": ('say("[1]")', "no JSON object: [1]"),
     "an empty line": ('say("")', "no JSON object"),
     "no UTF-8": ('sys.stdout.buffer.write(b"\\xff\\n"); sys.stdout.flush()', "no JSON object"),
-    "too deep": ('say("[" * 100000)', "no JSON object: [[["),
+    "too deep": ('say("[" * 100000)', "no JSON object: it is nested too deeply. In [[["),
     "another id": ('say(json.dumps({"id": "c0", "output": 1}))', '"id" of its reply is not that'),
+    "a key twice": (
+        """say(f'{{"id": "{r["id"]}", "output": "no", "output": "yes"}}')""",
+        'no JSON object: key "output" is given twice in one object. In {"id": ',
+    ),
     "no id": ('say(json.dumps({"output": 1}))', '"id" of its reply is not that'),
     "an unknown key": (
         "answer(r, output=1, tool_call=[])",
@@ -126,7 +130,7 @@ BREACHES = {
     "no output": ("answer(r, iterations=1)", 'neither "output" nor "error"'),
     "wrong types": ("answer(r, output=1, iterations=-1)", '"iterations" is not a count'),
     "a wrong error": ("answer(r, error=5)", '"error" is neither a text nor an object'),
-    "not a number": ("answer(r, output=float('nan'))", "cannot be written as JSON"),
+    "not a number": ("answer(r, output=float('nan'))", "no JSON object: NaN is not"),
     "an escape": ("say('\\x1b[2J\\u202eevil')", "no JSON object: evil"),
     "scores of its own": ("answer(r, output=1, own_scores={'m': {'value': 1}})", "does not know"),
 }
@@ -312,19 +316,40 @@ def test_a_run_that_is_out_of_time_kills_what_is_under_way(tmp_path: Path) -> No
     assert not [pid for pid in pids(tmp_path) if lives(pid)]
 
 
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_process_that_stops_listening_after_an_answer_costs_no_case(
+    tmp_path: Path, concurrency: int
+) -> None:
+    """It closes its standard input and lives on: a request on its way there is asked again in a fresh one."""
+    body = "answer(r); time.sleep(0.02); os.close(0); time.sleep(60)"
+    _, runs = ask(tmp_path, body, range(4), concurrency)
+    assert ([run.output for run in runs], faults(runs)) == ([0, 1, 2, 3], {})
+
+
 HOPELESS = {
-    "it ends": ("import sys; sys.exit('no such module: desk')", "no such module: desk"),
-    "it is no agent": ("print('Hello! Listening on port 8080')", "Hello! Listening on port 8080"),
+    "it ends": (
+        "import sys; sys.exit('no such module: sk-leaked')",
+        "crash, the agent's process ended with exit code 1.",
+    ),
+    "it is no agent": (
+        "print('Hello! Listening with sk-leaked')",
+        "garbage, it wrote a line that is no JSON object.",
+    ),
+    "its keys are its own": (
+        """import sys
+for line in sys.stdin: print('{"sk-leaked": 1, "sk-leaked": 2}', flush=True)""",
+        "garbage, it wrote a line that is no JSON object.",
+    ),
     "it does not flush": (
         "import sys\nfor line in sys.stdin: print(line.replace('input', 'output'))",
-        "no answer within 0.5 s. Nothing has come on its standard output yet: is each line flushed?",
+        "hang, no answer within 0.5 s. Nothing has come on its standard output yet.",
     ),
 }
 
 
 @pytest.mark.parametrize(("source", "told"), HOPELESS.values(), ids=HOPELESS)
 def test_a_command_that_answers_nothing_is_given_up(tmp_path: Path, source: str, told: str) -> None:
-    """After a few cases the run stops: one message with the last words and what a reply is."""
+    """After a few cases the run stops: one message with what a reply is; what it said is in its log."""
     (tmp_path / "agent.py").write_text(f"open('pids', 'a').write('x ')\n{source}\n")
     pool = command_pool((sys.executable, "agent.py"), tmp_path, 2)
     options = RunOptions(2, 0.5 if "0.5 s" in told else 10)
@@ -334,7 +359,10 @@ def test_a_command_that_answers_nothing_is_given_up(tmp_path: Path, source: str,
     assert told in message
     assert f"answered none of the first {HOPELESS_AFTER} cases" in message
     assert "flushed at once" in message
-    assert str(tmp_path / "out" / "worker.log") in message
+    log = tmp_path / "out" / "worker.log"
+    assert str(log) in message
+    assert "sk-leaked" not in message
+    assert "sk-leaked" not in source or "sk-leaked" in log.read_text()
     assert len(pids(tmp_path)) <= HOPELESS_AFTER + 2
 
 

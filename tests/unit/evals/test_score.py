@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gatehouse.agent.protocol import Run
+from gatehouse.agent.protocol import Fault, Run
 from gatehouse.errors import InfrastructureError, UserError
 from gatehouse.evals.metrics import gates_of, registry
 from gatehouse.evals.metrics.base import Metric
 from gatehouse.evals.results import StaleError, Subject
-from gatehouse.evals.score import Scores, Tally, read_scores, score_run, write_scores
+from gatehouse.evals.score import WITHHELD, Scores, Tally, read_scores, score_run, write_scores
 from tests.support.projects import COMMIT, CRASH, HANG, NO_ROUTE, cases, run_of, runs_of, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from gatehouse.agent.protocol import Fault
     from gatehouse.evals.metrics import Gate
 
 METRICS = {"exact_match": 0.8, "error_rate": 0.1, "latency_p95": 5}
@@ -61,6 +60,23 @@ def test_states(tmp_path: Path, metric: str, error: Fault | None, expected: tupl
     subject, gates = gated(tmp_path)
     gate = next(gate for gate in gates if gate.metric.name == metric)
     assert score_run(gate, subject.golden["c0"], run_of(subject, "c0", error=error)) == expected
+
+
+@pytest.mark.parametrize("by", ["agent", "infrastructure"])
+def test_the_words_of_a_fault_are_withheld_where_they_leak(tmp_path: Path, by: Any) -> None:
+    """A server's error may quote what must not be shown: nobody's reason does, nor the first fault."""
+    mail = "jane.doe@example.com"
+    metrics: dict[str, Any] = {"exact_match": 0.5, "pii_leak": {}, "canary_leak": {"text": "PWNED-7f3a"}}
+    subject, gates = gated(tmp_path, evals={"dataset": "golden.jsonl", "metrics": metrics})
+    for words in (f"500: no account for {mail}", "500: PWNED-7f3a"):
+        for error in (Fault(by, "server", words), Fault(by, words, "500")):
+            runs = [run_of(subject, "c0", error=error)]
+            scores = scored(subject, gates, runs, tmp_path / "out")
+            kept = (tmp_path / "out/scores.jsonl").read_text() + (tmp_path / "out/scores.json").read_text()
+            assert mail not in kept
+            assert "PWNED" not in kept
+            assert scores.info["first_fault"] == WITHHELD
+            assert bool(scores.tallies["pii_leak"].unscored[0]) == (by == "infrastructure")
 
 
 def test_a_fault_where_the_metric_does_not_apply(tmp_path: Path) -> None:

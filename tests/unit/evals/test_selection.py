@@ -11,8 +11,8 @@ import pytest
 from gatehouse.agent.source import RefusedError
 from gatehouse.errors import UserError
 from gatehouse.evals.dataset import GoldenSet
-from gatehouse.evals.results import digest_now
-from gatehouse.evals.selection import Chosen, Selection, chosen_in, told
+from gatehouse.evals.results import digest_now, digest_of
+from gatehouse.evals.selection import Chosen, Selection, chosen_in, held_to, told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +32,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def refused(root: Path, *paths: str, **selected: tuple[str, ...]) -> str:
+def refused(root: Path, *paths: str, tags: tuple[str, ...] = (), cases: tuple[str, ...] = ()) -> str:
     """What is said of a golden set that is none."""
     with pytest.raises(UserError) as caught:
-        GoldenSet(paths, root, Selection(**selected))
+        GoldenSet(paths, root, Selection(tags, cases))
     return str(caught.value)
 
 
@@ -158,6 +158,9 @@ def test_a_header_says_what_was_chosen(root: Path) -> None:
         {"paths": [1]},
         {"path": "a", "selected": "a"},
         {"path": "a", "selected": {"tags": []}},
+        {"path": "a", "selected": {"tags": [], "cases": [], "files": "2"}},
+        {"path": "a", "selected": {"tags": [], "cases": [], "files": -1}},
+        {"path": "a", "selected": {"tags": [], "cases": [], "files": True}},
         {"path": "a", "selected": {"tags": "a", "cases": []}},
         {"path": "a", "selected": {"tags": [], "cases": [[]]}},
     ],
@@ -175,3 +178,40 @@ def test_how_a_part_is_called() -> None:
     many = Selection(("t",), ("e", "d", "c", "b", "a", "x" * 100))
     assert told(many, 3, 40) == "3 of 40 cases, selected by --tag t --case a, b, c and 3 more"
     assert len(told(Selection((), ("x" * 1000,)), 1, 2)) < 120
+
+
+OWN = ("a.jsonl", "b.csv", "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "paths", "files", "replaced"),
+    [
+        (OWN, (), OWN, 0, False),
+        (OWN, ("c.yaml", "./b.csv", "x/../a.jsonl"), OWN, 0, False),
+        (OWN, ("c.yaml", "./a.jsonl"), ("a.jsonl", "c.yaml"), 3, False),
+        (OWN, ("a.jsonl", "other"), ("a.jsonl", "other"), 0, True),
+        (OWN, (*OWN, "other"), (*OWN, "other"), 0, True),
+        (OWN, ("../a.jsonl",), ("../a.jsonl",), 0, True),
+        (OWN, ("a.jsonl", "./a.jsonl"), ("a.jsonl", "./a.jsonl"), 0, False),
+        ((), ("a.jsonl",), ("a.jsonl",), 0, False),
+        ((), (), (), 0, False),
+    ],
+)
+def test_files_are_held_to_those_of_the_agent(
+    root: Path,
+    own: tuple[str, ...],
+    asked: tuple[str, ...],
+    paths: tuple[str, ...],
+    files: int,
+    replaced: bool,
+) -> None:
+    """All its files are the whole, some are a part, others stand in their place; old counts are forgotten."""
+    found = held_to(own, Chosen(asked, Selection(("t",), (), files=7)), root)
+    assert found == (Chosen(paths, Selection(("t",), (), files)), own if replaced else ())
+
+
+def test_the_digest_of_files_is_that_of_their_golden_set(root: Path) -> None:
+    """What a build notes of an agent's golden set is what a verdict on it says; "" for what is not there."""
+    for paths in (("a.jsonl",), OWN):
+        assert digest_of(paths, root) == GoldenSet(paths, root).digest
+    assert [digest_of(paths, root) for paths in ((), ("gone",), ("a.jsonl", "../a.jsonl"))] == [""] * 3
