@@ -88,6 +88,7 @@ class GoldenSet:
         self._offsets, self._lines, self._of = array("Q"), array("L"), array("L")
         """Of each case its place, the line it begins on, and which of the files it is in."""
         self._tags, self._taken = set[str](), dict[str, int]()
+        self._last: Case | None = None
         self._files = self._find()
         self._check()
         self.digest = joined([file.digest for file in self._files], self.selection)
@@ -116,9 +117,11 @@ class GoldenSet:
 
     def __getitem__(self, case_id: str) -> Case:
         """The case with this id; raises KeyError."""
-        position = self.index[case_id]
-        with self._files[self._of[position]].open() as file:
-            return self._case(file, position)
+        if self._last is None or self._last.id != case_id:  # the same is asked for twice in a row, mostly
+            position = self.index[case_id]
+            with self._files[self._of[position]].open() as file:
+                self._last = self._case(file, position)
+        return self._last
 
     @property
     def part(self) -> str:
