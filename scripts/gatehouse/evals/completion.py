@@ -33,7 +33,7 @@ def parse_completion(body: bytes, provider: str, model: str) -> dict[str, Any]:
         message = reply["choices"][0]["message"]
         return {
             "output": _output(message),
-            "tool_calls": [_tool_call(call) for call in message.get("tool_calls") or []] or None,
+            "tool_calls": [_tool_call(call) for call in message.get("tool_calls") or []],
             "usage": _usage(reply.get("usage"), provider, str(reply.get("model") or model)),
             "iterations": 1,
         }

@@ -103,9 +103,9 @@ def test_an_input_becomes_messages(value: Any, messages: list[dict[str, Any]]) -
 @pytest.mark.parametrize(
     ("message", "output", "tool_calls"),
     [
-        (completion([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), "ab", None),
-        (completion(None, refusal="I cannot."), "I cannot.", None),
-        (completion(None), "", None),
+        (completion([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), "ab", []),
+        (completion(None, refusal="I cannot."), "I cannot.", []),
+        (completion(None), "", []),
         (
             completion(None, tool_calls=[{"function": {"name": "refund", "arguments": '{"order": 7}'}}]),
             None,
@@ -120,7 +120,7 @@ def test_an_input_becomes_messages(value: Any, messages: list[dict[str, Any]]) -
     ids=["parts", "refusal", "filtered", "tool call", "broken arguments"],
 )
 def test_what_the_model_said_is_the_output(message: Any, output: Any, tool_calls: Any) -> None:
-    """Text, refusals and tool calls are the agent's answer, good or bad."""
+    """Text, refusals and tool calls are the agent's answer, good or bad; a model that calls none says so."""
     with stub_model(replies(Reply(message))) as stub:
         run = ask(stub.url)
     assert (run.output, run.tool_calls, run.error) == (output, tool_calls, None)
