@@ -76,6 +76,7 @@ def verdicts() -> dict[str, Any]:
         dataset={
             "path": KEY,
             "paths": [KEY],
+            "instead_of": [KEY],
             "digest": KEY,
             "cases": 40,
             "of": 50,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gatehouse.agent.definition import load_agent
+from gatehouse.evals.dataset import GoldenSet
 from tests.support.act import ROOT, ActResult, run_act, runner_checkout
 from tests.support.repositories import NAME, PYPROJECT, ReleaseRepository
 from tests.support.verdicts import cost_json, eval_json
@@ -151,8 +152,9 @@ class Train:
         said = {"name": agent.name, "version": agent.version, "digest": agent.digest, "path": agent.path}
         kept = self.folder / "verdicts" / agent.name
         kept.mkdir(parents=True)
-        (kept / "eval.json").write_text(json.dumps(eval_json(agent.name, agent=said)))
-        (kept / "cost.json").write_text(json.dumps(cost_json(agent.name, agent=said)))
+        golden = GoldenSet(agent.evals.dataset, agent.root).header()
+        (kept / "eval.json").write_text(json.dumps(eval_json(agent.name, agent=said, dataset=golden)))
+        (kept / "cost.json").write_text(json.dumps(cost_json(agent.name, agent=said, dataset=golden)))
         run = self.gh.add_run(NAME, "agent-ci.yml", self.repository.head(branch), branch)
         self.gh.add_artifact(NAME, run, "gatehouse-eval", kept.parent)
 
