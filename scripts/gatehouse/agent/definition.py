@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from gatehouse.agent.entrypoint import Entrypoint
 
+AGENT_FILES = ("agents/*.yaml", "agents/*.yml")
+"""Where agent files are looked for when none is named."""
 PINNED = re.compile(r"(?<!\d)20\d\d-?\d\d-?\d\d(?!\d)|-\d{4}(?!\d)|-\d\d-\d\d(?!\d)|-\d{3}$|@sha256:|[:@].")
 """A date (20240620, 2024-06-20, -0613, -05-06), a release number at the end (-002), a tag or a digest."""
 

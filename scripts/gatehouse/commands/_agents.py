@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from gatehouse.agent.definition import AGENT_FILES
 from gatehouse.cli import Lines
 from gatehouse.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
-AGENT_FILES = ("agents/*.yaml", "agents/*.yml")
-"""Where agent files are looked for when none is named."""
 
 
 def agents_named(text: str) -> Callable[[F], F]:

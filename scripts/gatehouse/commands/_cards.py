@@ -16,7 +16,7 @@ from gatehouse.evals.results import OUT, UNREADABLE, StaleError, digest_now, rea
 from gatehouse.github.event import current_commit
 from gatehouse.report.junit import junit
 from gatehouse.report.prose import prose
-from gatehouse.report.scorecard import Card, markdown, terminal
+from gatehouse.report.scorecard import GATES, Card, markdown, terminal
 
 LARGEST = 16 * 2**20
 """Bytes of one results file: a hundred failing cases of long texts have a third of it."""
@@ -24,7 +24,6 @@ MOST = 64 * 2**20
 """Bytes of all results of another run together."""
 AGENTS = 200
 """Agents whose results are taken over from another run."""
-GATES = ("eval", "cost")
 
 
 @dataclass(frozen=True, slots=True)

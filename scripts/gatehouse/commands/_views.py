@@ -7,10 +7,9 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.agent.definition import load_agent
+from gatehouse.agent.definition import AGENT_FILES, load_agent
 from gatehouse.agent.schema import is_agent_name
 from gatehouse.agent.source import RefusedError, decode, parse_yaml, read_file
-from gatehouse.commands._agents import AGENT_FILES
 from gatehouse.commands._shared import first_lines
 from gatehouse.commands._trees import matches
 from gatehouse.errors import GatehouseError

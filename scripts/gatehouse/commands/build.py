@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
 
-from gatehouse.agent.definition import load_agent
+from gatehouse.agent.definition import AGENT_FILES, load_agent
 from gatehouse.agent.digest import tracked_below
 from gatehouse.agent.interpreter import worker_environment
-from gatehouse.commands._agents import AGENT_FILES, agent_files, agents_named, require_unique
+from gatehouse.commands._agents import agent_files, agents_named, require_unique
 from gatehouse.commands._release import file_paths
 from gatehouse.errors import InfrastructureError, Problem, UserError
 from gatehouse.evals.results import digest_of

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from gatehouse.commands._agents import AGENT_FILES, agent_option
+from gatehouse.agent.definition import AGENT_FILES
+from gatehouse.commands._agents import agent_option
 from gatehouse.commands._shared import first_lines, refuse_committed
 from gatehouse.commands._trees import Tree
 from gatehouse.commands._views import load_views, uncommitted

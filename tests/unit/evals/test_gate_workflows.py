@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gatehouse.commands import _agents
+from gatehouse.agent.definition import AGENT_FILES
 from gatehouse.evals.changes import compare
 from gatehouse.evals.changes.base import View
-from gatehouse.evals.changes.inputs import AGENT_FILES
 from gatehouse.evals.changes.workflows import agent_patterns, workflows
 from tests.unit.evals.test_gate_changes import AGENT, agent_view, merged, metric, told
 
@@ -434,7 +433,7 @@ def test_which_agents_a_commit_gates() -> None:
 
 def test_the_default_agents_are_those_of_the_commands() -> None:
     """What a workflow without the input gates is what a command without --agent does."""
-    assert _agents.AGENT_FILES == AGENT_FILES
+    assert AGENT_FILES == ("agents/*.yaml", "agents/*.yml")
 
 
 MIB = 2**20

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.agent.definition import AGENT_FILES
 from gatehouse.evals.changes.base import Change, Effect, other, way_of
 from gatehouse.evals.metrics import known_as, registry
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     Pairs = Sequence[tuple[AgentView, AgentView]]
 
-AGENT_FILES = ("agents/*.yaml", "agents/*.yml")
-"""The agent files where the input `agent` is not given."""
 MAX_USD = "max-usd"
 LIMITS = {"max-per-run": "cost_per_run", "max-per-resolved": "cost_per_resolved", MAX_USD: MAX_USD}
 """Inputs that are one limit, and the metric that each is of; what asking may cost is of none."""

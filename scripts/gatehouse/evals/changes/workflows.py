@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from gatehouse.agent.definition import AGENT_FILES
 from gatehouse.agent.source import LOADER, MAX_DEPTH, MAX_NODES
 from gatehouse.evals.changes.base import Change, Effect, names, other, show
-from gatehouse.evals.changes.inputs import AGENT_FILES, inputs, patterns_of
+from gatehouse.evals.changes.inputs import inputs, patterns_of
 from gatehouse.evals.changes.options import listed, within
 
 if TYPE_CHECKING:
